@@ -1,6 +1,8 @@
 """Bytes in, proxy out: the picture that Amazon Nova would see, in as few bytes as it takes.
 
-Importing this package does not import Pillow: that happens with the first name that needs it.
+`create_proxy` works in this process. `DecodeWorkers` does the same in child processes with limits that the operating
+system enforces, and is what to use on files from elsewhere. Importing this package does not import Pillow: that happens
+with the first name that needs it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from include.imaging.errors import RESOURCE_CODES, TRANSIENT_CODES, ProxyError, 
 from include.imaging.geometry import calculate_target_dimensions, needs_proxy
 from include.imaging.recipe import Limits, ProxyOptions
 from include.imaging.records import ImageInfo, ProxyResult
+from include.imaging.workers import DecodeWorkers
 
 if TYPE_CHECKING:
     from include.imaging.inspection import inspect_image
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RESOURCE_CODES",
     "TRANSIENT_CODES",
+    "DecodeWorkers",
     "ImageInfo",
     "Limits",
     "ProxyError",
