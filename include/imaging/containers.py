@@ -177,9 +177,9 @@ WEBP_PICTURE = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", 
 
 
 def webp_chunks(file: BinaryIO) -> Iterator[Part]:
-    """The chunks of a WebP file, padding included."""
+    """The chunks of a WebP file, each padded to an even length."""
     end_of_riff = 8 + int.from_bytes(read_at(file, 4, 4), "little")
-    if end_of_riff > _size_of(file) + 1:  # some writers forget the last padding byte
+    if end_of_riff > _size_of(file):
         raise TruncatedImage("the WebP file is shorter than its header says; copy it again")
     position = 12
     for _ in range(_MAX_PARTS):
@@ -187,8 +187,8 @@ def webp_chunks(file: BinaryIO) -> Iterator[Part]:
             return
         kind, length = struct.unpack("<4sI", read_at(file, position, 8))
         end = position + 8 + length + (length & 1)
-        if end > end_of_riff + 1:
-            raise TruncatedImage("a WebP chunk is longer than the file; copy it again")
+        if end > _size_of(file):
+            raise TruncatedImage("the WebP file ends inside a chunk; copy it again")
         yield Part(kind, position, end)
         position = end
     raise CorruptImage("the WebP file has more than a million chunks")

@@ -138,7 +138,7 @@ def _check_tiff(picture: Image.Image, size_bytes: int) -> None:
     if _DNG_VERSION in tags or (tags.get(_NEW_SUBFILE_TYPE, 0) & 1 and _SUB_IFDS in tags):
         raise UnsupportedFormat("the content is a camera raw file; export it as JPEG, TIFF or HEIC")
     for offsets, lengths in ((_STRIP_OFFSETS, _STRIP_BYTES), (_TILE_OFFSETS, _TILE_BYTES)):
-        # Some writers leave out or misstate the lengths: only data that begins behind the end is certainly missing.
+        # Here, because libtiff's error would not tell a file that was cut off from one that is damaged.
         known = zip(tags.get(offsets, ()), tags.get(lengths, ()), strict=False)
         if any(offset >= size_bytes or offset + length > size_bytes for offset, length in known):
             raise TruncatedImage("the TIFF ends before its pixel data does; copy the file again")

@@ -79,7 +79,7 @@ def write_proxy(source_path: str | Path, path: Path, options: ProxyOptions, limi
         else:
             action = "converted" if size_kept else "resized"
             image = _run(DECODE, header, plan)
-            proxy_format = options.graphics_format if is_graphic(image) else "jpeg"
+            proxy_format = options.graphics_format if is_graphic(image, info.format) else "jpeg"
             image = _run(FINISH, image, plan)
             with writing():
                 encode(image, path, proxy_format, options)
@@ -101,8 +101,10 @@ def _strip(file: BinaryIO, image: Image.Image, plan: Plan, path: Path) -> None:
 def get_optimal_format(source_path: str | Path, options: ProxyOptions | None = None) -> Literal["JPEG", "PNG"]:
     """ "PNG" for graphics, text and transparency, "JPEG" for photographs, by content: what `create_proxy` decides too.
 
+    What was a JPEG stays one.
+
     Raises a ProxyError.
     """
     with opened(source_path, Limits()) as (_, header, info):
         image = _run(DECODE, header, _plan(header, info, options or ProxyOptions()))
-        return "PNG" if is_graphic(image) else "JPEG"
+        return "PNG" if is_graphic(image, info.format) else "JPEG"

@@ -5,12 +5,15 @@ They rely on the order that `proxy.STEPS` gives them, and each says why it stand
 
 from __future__ import annotations
 
+import math
+import resource
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image
 
 from include.imaging import color
-from include.imaging.errors import CorruptImage
+from include.imaging.errors import CorruptImage, MemoryLimit
 from include.imaging.inspection import decoding
 from include.imaging.records import ImageInfo
 
@@ -65,6 +68,7 @@ def decode(image: Image.Image, plan: Plan) -> Image.Image:
     Raises CorruptImage, TruncatedImage, MemoryLimit.
     """
     with decoding():
+        _check_memory(image, plan)
         if plan.info.format == "jpeg" and plan.target != (plan.info.width, plan.info.height):
             wanted = [-(-side * _DRAFT_NUMERATOR // _DRAFT_DENOMINATOR) for side in plan.target_as_decoded]
             image.draft(None, (wanted[0], wanted[1]))
@@ -74,6 +78,31 @@ def decode(image: Image.Image, plan: Plan) -> Image.Image:
         if image.size != plan.size_as_decoded and plan.info.format != "jpeg":
             raise CorruptImage(f"the header says {plan.size_as_decoded}, the picture is {image.size} pixels")
     return image
+
+
+def _check_memory(image: Image.Image, plan: Plan) -> None:
+    """Refuse a progressive JPEG whose coefficients, two bytes each, do not fit into the address space that is left.
+
+    libjpeg holds all of them until the last scan, at any scale; when it gets no memory, Pillow reports broken data.
+    """
+    if plan.info.format != "jpeg" or not image.info.get("progressive"):
+        return
+    sampling = [(horizontal, vertical) for _, horizontal, vertical, _ in image.layer]  # type: ignore[attr-defined]
+    finest = max(horizontal for horizontal, _ in sampling) * max(vertical for _, vertical in sampling)
+    per_pixel = 2 * sum(horizontal * vertical for horizontal, vertical in sampling) / finest
+    needed = int(image.width * image.height * per_pixel)
+    if needed > address_space_left():
+        raise MemoryLimit(f"decoding needs {needed >> 20} MB at once, more than memory_bytes allows; raise the limit")
+
+
+def address_space_left() -> float:
+    """Bytes that this process may still map; infinite without a limit, or where the system does not tell."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:
+        return math.inf
+    return math.inf if limit == resource.RLIM_INFINITY else limit - pages * resource.getpagesize()
 
 
 def to_eight_bits(image: Image.Image, plan: Plan) -> Image.Image:

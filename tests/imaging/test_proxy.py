@@ -278,6 +278,15 @@ def test_format_by_content(tmp_path: Path, picture: Image.Image, best: str) -> N
     assert create_proxy(source, tmp_path / "b").format == best.lower()
 
 
+def test_what_was_a_jpeg_stays_one(tmp_path: Path) -> None:
+    """As PNG its compression noise would cost more bytes than the original had."""
+    source = saved(tmp_path / "a.jpg", text_page(2000, 1500), quality=75)
+    assert get_optimal_format(source) == "JPEG"
+    result = create_proxy(source, tmp_path / "b")
+    assert result.format == "jpeg"
+    assert result.proxy_size_bytes < result.original_size_bytes
+
+
 def test_graphics_are_lossless_either_way(tmp_path: Path) -> None:
     source = saved(tmp_path / "a.bmp", text_page(500, 400))
     for graphics_format in ("png", "webp"):

@@ -308,6 +308,17 @@ def test_a_memory_bomb_costs_one_picture(tmp_path: Path, picture: Path) -> None:
         assert pool.create_proxy(picture, tmp_path / "out").action == "resized"
 
 
+def test_a_progressive_jpeg_that_needs_too_much_memory_is_not_called_corrupt(tmp_path: Path) -> None:
+    """libjpeg holds all coefficients of such a picture; the pipeline may send the original instead, which is fine."""
+    source = saved(tmp_path / "a.jpg", Image.new("RGB", (8000, 6000), "gray"), progressive=True, subsampling=0)
+    with DecodeWorkers(1, Limits(memory_bytes=300 * 1024**2)) as pool:
+        with pytest.raises(ProxyError, match="274 MB") as caught:
+            pool.create_proxy(source, tmp_path / "out")
+        assert caught.value.code == "memory_limit"
+    with DecodeWorkers(1, Limits(memory_bytes=600 * 1024**2)) as pool:
+        assert pool.create_proxy(source, tmp_path / "out").action == "resized"
+
+
 def test_an_error_that_nobody_foresaw_is_typed(tmp_path: Path, picture: Path) -> None:
     with DecodeWorkers(1) as pool, pytest.raises(ProxyError, match="target_short_side") as caught:
         options = ProxyOptions()
