@@ -11,6 +11,7 @@ from PIL import Image
 
 from include.imaging.classify import is_graphic
 from include.imaging.encoding import encode
+from include.imaging.errors import MemoryLimit
 from include.imaging.geometry import calculate_target_dimensions
 from include.imaging.inspection import decoding, opened
 from include.imaging.output import atomic_output, check_whole, writing
@@ -62,8 +63,11 @@ def create_proxy(
     `limits.seconds` and `limits.memory_bytes` hold in a worker only: see `DecodeWorkers`.
     Raises a ProxyError, whatever is wrong with the image, the disk or the paths.
     """
-    with atomic_output(output_path) as temporary:
-        return write_proxy(source_path, temporary, options or ProxyOptions(), limits or Limits())
+    try:
+        with atomic_output(output_path) as temporary:
+            return write_proxy(source_path, temporary, options or ProxyOptions(), limits or Limits())
+    except MemoryError as error:
+        raise MemoryLimit("this process has no memory left for the picture; use a decode worker") from error
 
 
 def write_proxy(source_path: str | Path, path: Path, options: ProxyOptions, limits: Limits) -> ProxyResult:
@@ -99,10 +103,9 @@ def _strip(file: BinaryIO, image: Image.Image, plan: Plan, path: Path) -> None:
 
 
 def get_optimal_format(source_path: str | Path, options: ProxyOptions | None = None) -> Literal["JPEG", "PNG"]:
-    """ "PNG" for graphics, text and transparency, "JPEG" for photographs, by content: what `create_proxy` decides too.
+    """What `create_proxy` decides by content: "PNG" for graphics, text and transparency, "JPEG" for photographs.
 
-    What was a JPEG stays one.
-
+    "PNG" stands for lossless, whatever `options.graphics_format` is. What was a JPEG stays one.
     Raises a ProxyError.
     """
     with opened(source_path, Limits()) as (_, header, info):

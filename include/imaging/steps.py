@@ -1,6 +1,6 @@
 """The steps by which a picture becomes a proxy: each a small function from an image to an image, over a frozen plan.
 
-They rely on the order that `proxy.STEPS` gives them, and each says why it stands where it does.
+They rely on the order that `proxy.DECODE` and `proxy.FINISH` give them, and each says why it stands where it does.
 """
 
 from __future__ import annotations

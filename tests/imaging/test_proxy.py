@@ -225,6 +225,7 @@ def test_profiles_are_applied_and_gone(tmp_path: Path, size: tuple[int, int], na
     assert "icc_profile" not in image.info
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 @pytest.mark.parametrize("size", [(400, 300), (40, 30)], ids=["resized", "same size"])
 def test_a_broken_profile_and_broken_exif_refuse_nothing(tmp_path: Path, size: tuple[int, int]) -> None:
     for name in ("jpeg", "png", "webp", "tiff"):
@@ -374,6 +375,17 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     _refused(tmp_path / "empty.png", tmp_path / "b", "empty")
     _refused(tmp_path / "missing.png", tmp_path / "b", "unreadable")
+
+
+def test_a_process_without_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resizing allocates too, and not only decoding may find that there is nothing left."""
+    source = saved(tmp_path / "a.png", photo(1200, 1000))
+
+    def nothing_left(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "resize", nothing_left)
+    _refused(source, tmp_path / "b", "memory_limit")
 
 
 def test_a_failure_leaves_the_old_file_alone(tmp_path: Path) -> None:
