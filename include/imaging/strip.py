@@ -1,0 +1,94 @@
+"""Drop metadata from JPEG, PNG and WebP files without touching their pixels.
+
+What stays is a list of what a decoder needs, not what goes a list of what is known to be private: an unknown segment
+goes. Colour profiles go too; only files in sRGB are stripped, and sRGB is what a file without a profile is in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import BinaryIO
+
+from include.imaging.containers import (
+    PNG_PICTURE,
+    PNG_SIGNATURE,
+    WEBP_PICTURE,
+    is_jpeg_icc,
+    is_jpeg_metadata,
+    jpeg_payload,
+    jpeg_segments,
+    png_chunks,
+    read_at,
+    webp_chunks,
+)
+
+_PNG_ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
+_VP8X_FLAGS_KEPT = 0b0001_0010  # alpha and animation; not ICC, EXIF or XMP, whose chunks are gone
+_JFIF_LENGTH = 14
+
+
+def _plain_jfif(payload: bytes) -> bytes:
+    """A JFIF header without its thumbnail: the last two of its 14 bytes are the thumbnail's width and height."""
+    return b"\xff\xe0\x00\x10" + payload[: _JFIF_LENGTH - 2].ljust(_JFIF_LENGTH - 2, b"\0") + b"\0\0"
+
+
+def _strip_jpeg(source: BinaryIO, target: BinaryIO) -> None:
+    data = source.read()
+    target.write(data[:2])
+    for part in jpeg_segments(data):
+        if part.kind == b"\xe0" and jpeg_payload(data, part).startswith(b"JFIF\0"):
+            target.write(_plain_jfif(jpeg_payload(data, part)))
+        elif not is_jpeg_metadata(data, part) and not is_jpeg_icc(data, part):
+            target.write(data[part.start : part.end])
+
+
+def _copy_range(source: BinaryIO, target: BinaryIO, start: int, end: int) -> None:
+    target.write(read_at(source, start, end - start))
+
+
+def _strip_png(source: BinaryIO, target: BinaryIO) -> None:
+    target.write(PNG_SIGNATURE)
+    for part in png_chunks(source):
+        if part.kind in PNG_PICTURE - _PNG_ANIMATION - {b"iCCP"}:
+            _copy_range(source, target, part.start, part.end)
+
+
+def without_png_text(source: BinaryIO, target: BinaryIO) -> None:
+    """Copy a PNG's picture and colour profile. Pillow never sees its text chunks, which have limits of their own that
+    refuse honest files (a workflow stored by an image generator) and cost time on others."""
+    target.write(PNG_SIGNATURE)
+    for part in png_chunks(source):
+        if part.kind in PNG_PICTURE:
+            _copy_range(source, target, part.start, part.end)
+
+
+def _strip_webp(source: BinaryIO, target: BinaryIO) -> None:
+    target.write(b"RIFF\0\0\0\0WEBP")
+    length = 4
+    for part in webp_chunks(source):
+        if part.kind not in WEBP_PICTURE or part.kind == b"ICCP":
+            continue
+        chunk = read_at(source, part.start, part.end - part.start)
+        if part.kind == b"VP8X":
+            chunk = chunk[:8] + bytes([chunk[8] & _VP8X_FLAGS_KEPT]) + chunk[9:]
+        target.write(chunk)
+        length += len(chunk)
+    target.seek(4)
+    target.write(length.to_bytes(4, "little"))
+    target.seek(0, 2)
+
+
+STRIPPERS: dict[str, Callable[[BinaryIO, BinaryIO], None]] = {
+    "jpeg": _strip_jpeg,
+    "png": _strip_png,
+    "webp": _strip_webp,
+}
+
+
+def strip_metadata(name: str, source: BinaryIO, target: BinaryIO) -> None:
+    """Write the picture in `source`, a file of the named format (`STRIPPERS`), to `target`, without metadata.
+
+    Raises TruncatedImage or CorruptImage as the walkers do, and OSError from writing.
+    """
+    source.seek(0)
+    STRIPPERS[name](source, target)

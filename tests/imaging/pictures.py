@@ -1,0 +1,189 @@
+"""Pictures made for the tests: each says in its pixels what a test needs to find again."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+from PIL import Image, ImageCms, ImageDraw
+
+RED, GREEN, BLUE, WHITE = (220, 30, 30), (30, 200, 30), (30, 30, 220), (250, 250, 250)
+CORNERS = {"top left": RED, "top right": GREEN, "bottom left": BLUE, "bottom right": WHITE}
+
+# What has to be done to an upright picture to store it so that this EXIF orientation turns it upright again.
+STORED_AS = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def corners(width: int, height: int) -> Image.Image:
+    """Red, green, blue and white quarters: shows which way is up and whether it is mirrored."""
+    image = Image.new("RGB", (width, height), WHITE)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, 0, width // 2 - 1, height // 2 - 1), fill=RED)
+    draw.rectangle((width // 2, 0, width, height // 2 - 1), fill=GREEN)
+    draw.rectangle((0, height // 2, width // 2 - 1, height), fill=BLUE)
+    return image
+
+
+def stored(upright: Image.Image, orientation: int) -> Image.Image:
+    """The picture as a camera held that way stores it."""
+    operation = STORED_AS[orientation]
+    return upright if operation is None else upright.transpose(operation)
+
+
+def photo(width: int, height: int) -> Image.Image:
+    """Soft shapes under grain, with thousands of colours, as photographs have."""
+    across = Image.linear_gradient("L").rotate(90).resize((width, height))
+    down = Image.linear_gradient("L").resize((width, height))
+    grain = Image.effect_noise((width, height), 40)
+    return Image.merge("RGB", (Image.blend(across, grain, 0.3), Image.blend(down, grain, 0.3), grain))
+
+
+def text_page(width: int, height: int) -> Image.Image:
+    """Black lines of text on white."""
+    image = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(image)
+    for line in range(20, height - 20, 24):
+        draw.text((20, line), "The quick brown fox jumps over the lazy dog. " * (width // 280 + 1), fill="black")
+    return image
+
+
+def exif(orientation: int = 1, **texts: str) -> Image.Exif:
+    """EXIF with an orientation, a camera and a place."""
+    data = Image.Exif()
+    data[274] = orientation
+    data[271] = texts.get("make", "SECRET-CAMERA")
+    data.get_ifd(0x8825)[1] = "N"  # GPS latitude reference
+    data.get_ifd(0x8825)[2] = (48.0, 51.0, 29.0)
+    return data
+
+
+def jpeg_with_everything(image: Image.Image, orientation: int = 1) -> bytes:
+    """A JPEG with EXIF and GPS, a comment, XMP, IPTC, a JFIF thumbnail and something hidden behind its end."""
+    plain = io.BytesIO()
+    image.save(plain, "JPEG", quality=92, exif=exif(orientation), comment=b"SECRET-COMMENT")
+    data = plain.getvalue()
+    jfif_end = 4 + struct.unpack(">H", data[4:6])[0]
+    thumbnail = b"\xff\xe0" + struct.pack(">H", 2 + 14 + 3) + b"JFIF\0\x01\x02\0\0\x01\0\x01\x01\x01" + b"SEC"
+    xmp = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta>SECRET-XMP</x:xmpmeta>"
+    iptc = b"Photoshop 3.0\0SECRET-IPTC"
+    extra = b"".join(
+        marker + struct.pack(">H", len(body) + 2) + body for marker, body in ((b"\xff\xe1", xmp), (b"\xff\xed", iptc))
+    )
+    return data[:2] + thumbnail + extra + data[jfif_end:] + b"SECRET-TRAILER"
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png_bytes(image: Image.Image, before_pixels: bytes = b"", after_pixels: bytes = b"", **save: object) -> bytes:
+    """A PNG with further chunks in front of and behind its pixels."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **save)
+    data = buffer.getvalue()
+    first, end = data.index(b"IDAT") - 4, data.rindex(b"IEND") - 4
+    return data[:first] + before_pixels + data[first:end] + after_pixels + data[end:]
+
+
+def raw_png(size: tuple[int, int], depth: int, colour_type: int, rows: bytes, chunks: bytes = b"") -> bytes:
+    """A PNG from raw rows (each with its filter byte), for what Pillow does not write."""
+    header = struct.pack(">IIBBBBB", *size, depth, colour_type, 0, 0, 0)
+    body = png_chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + chunks + body + png_chunk(b"IEND", b"")
+
+
+def _fixed(value: float) -> bytes:
+    return struct.pack(">i", round(value * 65536))
+
+
+def _icc(space: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """A version 2 display profile from its tags."""
+    table, bodies = struct.pack(">I", len(tags)), b""
+    start = 128 + 4 + 12 * len(tags)
+    for name, content in tags.items():
+        body = content + b"\0" * (-len(content) % 4)
+        table += name + struct.pack(">II", start + len(bodies), len(body))
+        bodies += body
+    white = _fixed(0.9642) + _fixed(1.0) + _fixed(0.8249)
+    header = struct.pack(">I", start + len(bodies)) + b"\0\0\0\0" + bytes.fromhex("02100000") + b"mntr" + space
+    header += b"XYZ " + bytes(12) + b"acsp" + bytes(28) + white
+    return header.ljust(128, b"\0") + table + bodies
+
+
+def _xyz(*values: float) -> bytes:
+    return b"XYZ \0\0\0\0" + b"".join(map(_fixed, values))
+
+
+def _gamma(value: float) -> bytes:
+    return b"curv\0\0\0\0" + struct.pack(">IH", 1, round(value * 256))
+
+
+_DESCRIPTION = b"desc\0\0\0\0" + struct.pack(">I", 5) + b"test\0" + bytes(78)
+_COPYRIGHT = b"text\0\0\0\0none\0"
+
+
+def rgb_profile(red: tuple[float, ...], green: tuple[float, ...], blue: tuple[float, ...], gamma: float) -> bytes:
+    """A profile with these primaries (XYZ, D50) and gamma."""
+    white = _xyz(0.9642, 1.0, 0.8249)
+    curve = _gamma(gamma)
+    return _icc(
+        b"RGB ",
+        {
+            b"desc": _DESCRIPTION, b"cprt": _COPYRIGHT, b"wtpt": white,
+            b"rXYZ": _xyz(*red), b"gXYZ": _xyz(*green), b"bXYZ": _xyz(*blue),
+            b"rTRC": curve, b"gTRC": curve, b"bTRC": curve,
+        },
+    )  # fmt: skip
+
+
+def adobe_rgb() -> bytes:
+    """Adobe RGB (1998): primaries from its specification, adapted to D50; gamma 563/256."""
+    return rgb_profile((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457), 563 / 256)
+
+
+def display_p3() -> bytes:
+    """Display P3's primaries, adapted to D50, with a plain gamma of 2.2."""
+    return rgb_profile((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407), 2.2)
+
+
+def gray_profile(gamma: float) -> bytes:
+    white = _xyz(0.9642, 1.0, 0.8249)
+    return _icc(b"GRAY", {b"desc": _DESCRIPTION, b"cprt": _COPYRIGHT, b"wtpt": white, b"kTRC": _gamma(gamma)})
+
+
+def srgb() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def saved(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)  # type: ignore[arg-type]
+    return path
+
+
+def near(actual: object, expected: tuple[int, ...] | int, tolerance: int = 3) -> bool:
+    """Whether two pixels are equal within a tolerance in levels."""
+    one = actual if isinstance(actual, tuple) else (actual,)
+    other = expected if isinstance(expected, tuple) else (expected,)
+    return len(one) == len(other) and all(abs(x - y) <= tolerance for x, y in zip(one, other, strict=True))
+
+
+def corner_colours(image: Image.Image) -> dict[str, object]:
+    """The pixel in the middle of each quarter."""
+    width, height = image.size
+    return {
+        "top left": image.getpixel((width // 4, height // 4)),
+        "top right": image.getpixel((3 * width // 4, height // 4)),
+        "bottom left": image.getpixel((width // 4, 3 * height // 4)),
+        "bottom right": image.getpixel((3 * width // 4, 3 * height // 4)),
+    }

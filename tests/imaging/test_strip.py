@@ -1,0 +1,103 @@
+"""Stripping that changes a pixel is a silent re-encoding; stripping that misses a segment sends somebody's address."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from include.imaging import ProxyError, create_proxy, inspect_image
+from tests.imaging import pictures
+from tests.imaging.pictures import photo, png_bytes, png_chunk, saved
+
+SIZE = (120, 90)
+
+
+def _pixels(path: Path) -> tuple[str, bytes]:
+    with Image.open(path) as opened:
+        image = opened.convert("RGBA") if opened.mode == "P" else opened
+        return image.mode, image.tobytes()
+
+
+def _stripped(tmp_path: Path, content: bytes) -> tuple[Path, Path]:
+    source, output = tmp_path / "source", tmp_path / "output"
+    source.write_bytes(content)
+    assert not inspect_image(source).clean
+    result = create_proxy(source, output)
+    assert result.action == "stripped"
+    assert result.proxy_dimensions == result.original_dimensions == SIZE
+    assert result.proxy_size_bytes == output.stat().st_size < len(content)
+    assert _pixels(source) == _pixels(output)
+    info = inspect_image(output)
+    assert info.clean
+    assert info.nova_ready
+    return source, output
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_jpeg(tmp_path: Path, mode: str) -> None:
+    _, output = _stripped(tmp_path, pictures.jpeg_with_everything(photo(*SIZE).convert(mode)))
+    assert b"SEC" not in output.read_bytes()
+    with Image.open(output) as image:
+        assert not image.getexif()
+        assert set(image.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi"}
+
+
+def test_jpeg_keeps_every_byte_of_its_scans(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    photo(*SIZE).save(buffer, "JPEG", progressive=True, comment=b"SECRET")
+    _, output = _stripped(tmp_path, buffer.getvalue())
+    scans = buffer.getvalue()[buffer.getvalue().index(b"\xff\xda") :]
+    assert output.read_bytes().endswith(scans)
+
+
+def test_png_with_palette_and_transparency(tmp_path: Path) -> None:
+    picture = photo(*SIZE).quantize(16)
+    text = png_chunk(b"tEXt", b"Author\0SECRET") + png_chunk(b"eXIf", pictures.exif().tobytes()[6:])
+    late = png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0SECRET") + png_chunk(b"tIME", bytes(7))
+    _, output = _stripped(tmp_path, png_bytes(picture, text, late, transparency=3) + b"SECRET behind the end")
+    assert b"SECRET" not in output.read_bytes()
+
+
+def test_png_keeps_what_its_colours_depend_on(tmp_path: Path) -> None:
+    gamma = png_chunk(b"gAMA", (45455).to_bytes(4, "big"))
+    content = png_bytes(photo(*SIZE))
+    first = content.index(b"IDAT") - 4
+    _, output = _stripped(tmp_path, content[:first] + gamma + content[first:] + b"x")
+    assert b"gAMA" in output.read_bytes()
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}], ids=["lossless", "lossy"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_webp(tmp_path: Path, mode: str, options: dict[str, object]) -> None:
+    picture = photo(*SIZE).convert(mode)
+    if mode == "RGBA":
+        picture.putalpha(Image.linear_gradient("L").resize(SIZE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", exif=pictures.exif(), xmp=b"<SECRET/>", icc_profile=pictures.srgb(), **options)
+    _, output = _stripped(tmp_path, buffer.getvalue())
+    data = output.read_bytes()
+    assert b"SECRET" not in data
+    assert b"ICCP" not in data
+    assert int.from_bytes(data[4:8], "little") == len(data) - 8
+
+
+def test_a_clean_file_comes_out_as_it_is(tmp_path: Path) -> None:
+    source = saved(tmp_path / "a.png", photo(*SIZE))
+    assert create_proxy(source, tmp_path / "b.png").action == "stripped"
+    assert (tmp_path / "b.png").read_bytes() == source.read_bytes()
+
+
+def test_what_cannot_be_decoded_is_not_passed_on(tmp_path: Path) -> None:
+    """Its structure is whole and nothing needs resizing: only decoding shows that Nova would refuse it."""
+    content = bytearray(png_bytes(photo(*SIZE)))
+    middle = content.index(b"IDAT") + 200
+    content[middle : middle + 50] = bytes(50)
+    source, output = tmp_path / "a.png", tmp_path / "b.png"
+    source.write_bytes(content)
+    with pytest.raises(ProxyError) as caught:
+        create_proxy(source, output)
+    assert caught.value.code == "corrupt"
+    assert not output.exists()
