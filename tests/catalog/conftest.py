@@ -39,6 +39,7 @@ class Databases:
         self._folder = folder
         self._server = server
         self._numbers = itertools.count()
+        self._as_admin("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")  # no test pulls the plug
         for kind in ("sqlite", "postgresql"):
             engine = create_catalog_engine(self._create(kind, "template_migrated", None))
             migrate(engine)
@@ -54,11 +55,20 @@ class Databases:
             if template:
                 shutil.copy(self._folder / f"{template}.db", path)
             return make_url(f"sqlite:///{path}")
+        self._as_admin(f"CREATE DATABASE {name} TEMPLATE {template or 'template1'}")
+        return self._server.set(database=name)
+
+    def drop(self, url: URL) -> None:
+        """Frees what would be written out at the server's end."""
+        if url.get_backend_name() == "postgresql":
+            self._as_admin(f"DROP DATABASE {url.database} WITH (FORCE)")
+
+    def _as_admin(self, *statements: str) -> None:
         admin = create_catalog_engine(self._server)
         with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template or 'template1'}"))
+            for statement in statements:
+                connection.execute(text(statement))
         admin.dispose()
-        return self._server.set(database=name)
 
 
 @pytest.fixture(scope="session")
@@ -79,9 +89,11 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def url(databases: Databases, kind: str) -> URL:
+def url(databases: Databases, kind: str) -> Iterator[URL]:
     """A migrated database of this test's own."""
-    return databases.new(kind, migrated=True)
+    url = databases.new(kind, migrated=True)
+    yield url
+    databases.drop(url)
 
 
 @pytest.fixture
@@ -97,6 +109,7 @@ def empty_engine(databases: Databases, kind: str) -> Iterator[Engine]:
     engine = create_catalog_engine(databases.new(kind, migrated=False))
     yield engine
     engine.dispose()
+    databases.drop(engine.url)
 
 
 @pytest.fixture

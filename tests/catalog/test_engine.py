@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, insert, select, text
+from sqlalchemy import Engine, NullPool, create_engine, insert, select, text
 
 from include.catalog.engine import READ_ONLY, create_catalog_engine, prepare
 from include.catalog.errors import UnsuitableDatabase
@@ -29,7 +29,7 @@ def test_a_relative_path_is_refused_with_what_to_type(url: str) -> None:
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:/x?mode=memory&uri=true"])
 def test_a_catalog_in_memory_is_refused(url: str) -> None:
     with pytest.raises(UnsuitableDatabase, match="memory"):
-        prepare(create_engine(url))
+        prepare(create_engine(url, poolclass=NullPool))
 
 
 def test_postgresql_is_spoken_to_through_psycopg_3() -> None:
