@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import URL, Engine, insert, select
 
 from include.catalog.catalog import Catalog
+from include.catalog.claims import held_by
 from include.catalog.engine import create_catalog_engine
 from include.catalog.errors import LeaseLost, UnknownRun
 from include.catalog.records import Outcome
@@ -301,3 +302,23 @@ def test_an_image_has_one_claim_by_the_table_itself(catalog: Catalog, engine: En
         connection.rollback()
         with pytest.raises(Exception, match=r"(?i)unique"):
             connection.execute(insert(image_claims), [row | {"owner": "another"}])
+
+
+def test_an_image_cannot_be_taken_while_its_owner_decides(catalog: Catalog, engine: Engine, clock: Clock) -> None:
+    """The lease ran out, but the owner is inside its transaction, so who wants the image waits."""
+    ids = add(catalog)
+    for run in ("slow", "next"):
+        catalog.store_plan(plan(run, ids, stages={PROXY}))
+    slow = Worker(catalog, "slow", PROXY)
+    clock.forward(LEASE)
+    taken: list[Worker] = []
+    thief = threading.Thread(target=lambda: taken.append(Worker(catalog, "next", PROXY)))
+    with engine.begin() as connection:
+        claim = held_by(connection, ids[0])
+        assert claim is not None
+        assert claim.owner == slow.owner
+        thief.start()
+        thief.join(0.5)
+        assert taken == []
+    thief.join(60)
+    assert taken[0].held == ids
