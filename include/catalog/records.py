@@ -46,6 +46,15 @@ class NewImage:
 
 
 @dataclass(frozen=True, slots=True)
+class RegisterCounts:
+    """What became of the images that were registered."""
+
+    new: int
+    changed: int  # known by uri, with another content version
+    unchanged: int
+
+
+@dataclass(frozen=True, slots=True)
 class SourceImage:
     """One listed row of `files`."""
 
@@ -97,6 +106,14 @@ class RunPlan:
     force: bool
     nova_endpoint: str | None  # "aws" or "stand-in", None when no analysis is wanted
     batches: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBatch:
+    """A stored batch: all that a task needs to be told, the members stand in the catalog."""
+
+    batch_id: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +202,8 @@ class WorkItem:
     """One claimed image of a batch, with what already exists for the run's key."""
 
     image: SourceImage
-    proxy: ProxyRecord | None
+    proxy: ProxyRecord | None  # the current one, whoever made it
+    proxied: bool  # a current proxy exists and, under force, was made (or kept) by this run
     analysed: bool  # a current analysis exists and, under force, was written by this run
 
 
@@ -246,15 +264,15 @@ class RunFigures:
     undecided: int
     analyses_written: int
     nova_calls: int
-    bytes_original: int  # of images proxied or kept by this run
+    bytes_original: int  # of images proxied or kept by this run, whatever became of their analysis
     bytes_served: int  # of what Nova reads in their place
     bytes_uploaded: int
-    bytes_original_over_1mb: int
+    bytes_original_over_1mb: int  # "over 1 MB": the original has more than 1,000,000 bytes
     bytes_served_over_1mb: int
     mean_saving_ratio: float | None  # mean over images of 1 - served / original
     mean_saving_ratio_over_1mb: float | None
-    proxy_seconds: tuple[float, ...]  # sorted
+    proxy_seconds: tuple[float, ...]  # sorted, one for each proxy created
     input_tokens: int
     output_tokens: int
-    cost_usd: float | None
+    cost_usd: float | None  # None when no call of the run carries a cost
     cost_usd_projected: float | None

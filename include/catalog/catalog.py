@@ -1,0 +1,135 @@
+"""The catalog as the other rooms see it: one class, whose methods are documented where they are implemented."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Engine
+
+from include.catalog import claims, lookups, registration, reports, results, runs, selection
+from include.catalog.columns import Clock, utc_now
+from include.catalog.records import (
+    ClaimedBatch,
+    Failure,
+    ImageReport,
+    NewAnalysis,
+    NewImage,
+    NewProxy,
+    NovaCall,
+    PlannedBatch,
+    ProxyRecord,
+    RegisterCounts,
+    RunCounts,
+    RunFigures,
+    RunPlan,
+    Selection,
+    SourceImage,
+    Stage,
+)
+from include.catalog.store import Store
+
+
+class Catalog:
+    """Questions to and changes of one catalog database. Safe to share between threads; not across a fork."""
+
+    def __init__(self, engine: Engine, clock: Clock = utc_now) -> None:
+        self._store = Store(engine, clock)
+
+    # -- what exists, and what is left to do ---------------------------------------------------------------------
+
+    def register(self, images: Sequence[NewImage]) -> RegisterCounts:
+        """Adds new images and updates those whose content changed; idempotent by uri."""
+        return registration.register(self._store, images)
+
+    def select_unprocessed(self, wanted: Selection) -> list[SourceImage]:
+        """Images with work left at the wanted stages, oldest upload first."""
+        return selection.select_unprocessed(self._store, wanted)
+
+    def image(self, file_id: int) -> SourceImage | None:
+        """One image, None if there is none (or the file is a video, a document or a proxy)."""
+        return lookups.image(self._store, file_id)
+
+    def current(self, file_id: int) -> dict[str, Any] | None:
+        """The image's row of the view `current_image_analyses`."""
+        return lookups.current(self._store, file_id)
+
+    def proxy_bytes_per_pixel(self) -> dict[str, float]:
+        """Measured output bytes per output pixel by format; empty while there are no proxies."""
+        return lookups.proxy_bytes_per_pixel(self._store)
+
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    def store_plan(self, plan: RunPlan) -> tuple[PlannedBatch, ...]:
+        """Writes a run and its items; again for the same run it keeps what was decided."""
+        return runs.store_plan(self._store, plan)
+
+    def finish_run(self, run_id: str, note: str | None = None) -> None:
+        """Marks the run as ended."""
+        runs.finish_run(self._store, run_id, note)
+
+    def run_counts(self, run_id: str) -> RunCounts:
+        """How many images ended how."""
+        return reports.run_counts(self._store, run_id)
+
+    def run_figures(self, run_id: str) -> RunFigures:
+        """The run in numbers."""
+        return reports.run_figures(self._store, run_id)
+
+    def run_images(self, run_id: str) -> list[ImageReport]:
+        """Every image of the run, by file id."""
+        return reports.run_images(self._store, run_id)
+
+    def run_failures(self, run_id: str) -> list[ImageReport]:
+        """The images that failed, by file id."""
+        return reports.run_failures(self._store, run_id)
+
+    # -- claims --------------------------------------------------------------------------------------------------
+
+    def claim_batch(self, run_id: str, batch_id: int, stage: Stage, owner: str, lease_seconds: float) -> ClaimedBatch:
+        """Takes the batch's undecided images for `owner`, a name that no other try of any task has."""
+        return claims.claim_batch(self._store, run_id, batch_id, stage, owner=owner, lease_seconds=lease_seconds)
+
+    def renew(self, owner: str, lease_seconds: float) -> frozenset[int]:
+        """Keeps the owner's leases alive; returns the images it still holds."""
+        return claims.renew(self._store, owner, lease_seconds)
+
+    def release(self, owner: str) -> int:
+        """Gives back all that `owner` holds; returns how many."""
+        return claims.release(self._store, owner)
+
+    def release_run(self, run_id: str) -> int:
+        """Gives back all that the run holds; returns how many."""
+        return claims.release_run(self._store, run_id)
+
+    def release_all(self) -> int:
+        """Gives back everything; only for one who knows that nobody is alive."""
+        return claims.release_all(self._store)
+
+    # -- results -------------------------------------------------------------------------------------------------
+
+    def record_proxy(self, run_id: str, owner: str, file_id: int, proxy: NewProxy) -> ProxyRecord:
+        """A proxy was stored, or the original kept."""
+        return results.record_proxy(self._store, run_id, owner, file_id, proxy)
+
+    def record_call(self, run_id: str, file_id: int, call: NovaCall) -> None:
+        """A request reached Nova and brought no valid answer."""
+        results.record_call(self._store, run_id, file_id, call)
+
+    def record_analysis(self, run_id: str, owner: str, file_id: int, analysis: NewAnalysis, call: NovaCall) -> None:
+        """A valid answer and the call that brought it, in one transaction."""
+        results.record_analysis(self._store, run_id, owner, file_id, analysis=analysis, call=call)
+
+    def record_failure(self, run_id: str, owner: str, file_id: int, stage: Stage, failure: Failure) -> None:
+        """The image was refused."""
+        results.record_failure(self._store, run_id, owner, file_id, stage=stage, failure=failure)
+
+    def record_skip(
+        self, run_id: str, owner: str | None, file_id: int, stage: Stage, *, code: str, message: str
+    ) -> None:
+        """Nothing to do for this run; `owner` None for an image that was busy."""
+        results.record_skip(self._store, run_id, owner, file_id, stage=stage, code=code, message=message)
+
+    def record_return(self, run_id: str, owner: str, file_id: int, stage: Stage, *, code: str, message: str) -> None:
+        """Put back to pending: throttled, out of time, or the lease was lost to another run."""
+        results.record_return(self._store, run_id, owner, file_id, stage=stage, code=code, message=message)

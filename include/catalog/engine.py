@@ -1,0 +1,61 @@
+"""Engines that many processes and threads write through at once."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+
+from include.catalog.errors import UnsuitableDatabase
+
+BUSY_TIMEOUT_MS = 30_000
+READ_ONLY = {"catalog_read_only": True}  # execution options of a connection that only reads
+
+
+def create_catalog_engine(url: str | URL) -> Engine:
+    """An engine for the catalog at `url` (`sqlite:////absolute/path.db` or `postgresql://...`), already prepared."""
+    address = make_url(url)
+    if address.drivername in ("postgres", "postgresql"):
+        address = address.set(drivername="postgresql+psycopg")
+    _refuse_unshared(address)
+    return prepare(create_engine(address, pool_pre_ping=address.get_backend_name() != "sqlite"))
+
+
+def prepare(engine: Engine) -> Engine:
+    """Makes any engine (also one from an Airflow connection) fit for concurrent writers; safe to call twice."""
+    _refuse_unshared(engine.url)
+    if engine.dialect.name == "sqlite" and not event.contains(engine, "connect", _configure_sqlite):
+        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        engine.dispose()  # connections opened before now know nothing of the settings
+    return engine
+
+
+def _refuse_unshared(url: URL) -> None:
+    if url.get_backend_name() != "sqlite":
+        return
+    path = (url.database or "").removeprefix("file:")
+    if path in ("", ":memory:") or url.query.get("mode") == "memory":
+        raise UnsuitableDatabase("the catalog cannot live in memory: every process would see another one; use a file")
+    if not PurePath(path).is_absolute():
+        raise UnsuitableDatabase(
+            f"the SQLite catalog path {path!r} is relative, so each process would look in its own working directory; "
+            "use an absolute one: sqlite:////absolute/path/to/catalog.db (four slashes)"
+        )
+
+
+def _configure_sqlite(dbapi_connection: Any, _record: Any) -> None:
+    dbapi_connection.isolation_level = None  # the driver must not begin by itself, see _begin_sqlite
+    cursor = dbapi_connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")  # first: the next line waits by it
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Takes the write lock at the start. A transaction that reads first and then writes cannot wait for it: SQLite
+    answers "database is locked" at once, whatever the timeout."""
+    reads = connection.get_execution_options().get("catalog_read_only", False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

@@ -1,0 +1,77 @@
+"""Bring a catalog's tables up to date: `migrate(engine)`, or `python -m include.catalog.migrate URL`.
+
+The history has a version table of its own, so the catalog may live in a database that others migrate too; their tables
+are neither read nor changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, text
+
+from include.catalog.engine import READ_ONLY, create_catalog_engine, prepare
+from include.catalog.tables import metadata
+
+VERSION_TABLE = "image_proxy_alembic_version"
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_LOCK = 4_281_930_517  # any fixed number: names our advisory lock on PostgreSQL
+
+
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Upgrades to `revision` in one transaction. Two processes at once are fine: the second waits, finds it done."""
+    with prepare(engine).begin() as connection:
+        _only_one(connection)
+        command.upgrade(_config(connection), revision)
+
+
+def downgrade(engine: Engine, revision: str = "base") -> None:
+    """Back to `revision`; "base" removes our tables with all they hold."""
+    with prepare(engine).begin() as connection:
+        _only_one(connection)
+        command.downgrade(_config(connection), revision)
+
+
+def is_migrated(engine: Engine) -> bool:
+    """Whether the tables are those that this code expects."""
+    with prepare(engine).connect().execution_options(**READ_ONLY) as connection:
+        found = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_heads()
+    return set(found) == set(ScriptDirectory(str(_MIGRATIONS)).get_heads())
+
+
+def ours(name: str | None, type_: str, _parents: MutableMapping[Any, Any]) -> bool:
+    """Alembic's `include_name`: compare our tables only."""
+    return type_ != "table" or name in metadata.tables
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def _only_one(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":  # SQLite holds its write lock from BEGIN IMMEDIATE on
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m include.catalog.migrate", description=migrate.__doc__)
+    parser.add_argument("url", help="sqlite:////absolute/path.db or postgresql://user:password@host/database")
+    engine = create_catalog_engine(parser.parse_args().url)
+    migrate(engine)
+    engine.dispose()
+
+
+if __name__ == "__main__":
+    main()

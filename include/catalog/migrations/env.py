@@ -1,0 +1,17 @@
+"""Run by Alembic. The connection comes from `include.catalog.migrate`, which also names the version table."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from include.catalog.migrate import VERSION_TABLE, ours
+from include.catalog.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    version_table=VERSION_TABLE,
+    include_name=ours,
+    render_as_batch=True,
+)
+context.run_migrations()

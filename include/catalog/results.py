@@ -1,0 +1,309 @@
+"""What became of an image at a stage. Each function is one transaction: the row, the item's outcome, the claim's end.
+
+The image's claim is locked first, so of two who decide about one image the second sees what the first wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Table, delete, exists, insert, literal, select, update
+
+from include.catalog.claims import PROXY_COLUMNS, held_by, proxy_record
+from include.catalog.errors import LeaseLost, UnknownImages
+from include.catalog.records import Failure, NewAnalysis, NewProxy, NovaCall, Outcome, ProxyRecord, Stage
+from include.catalog.runs import COLUMNS_OF, GOOD, Run, load_run
+from include.catalog.store import Store, analysis_key, proxy_key, upsert
+from include.catalog.tables import files, image_analyses, image_attempts, image_claims, image_proxies, image_run_items
+
+# A transient failure is tried again by a later run after RETRY_BASE * RETRY_GROWTH ** (attempts - 1), at most
+# RETRY_CAP: 10 min, 30 min, 1.5 h, 4.5 h. After MAX_ATTEMPTS tries it waits for `force`, like a permanent one.
+RETRY_BASE = timedelta(minutes=10)
+RETRY_GROWTH = 3
+RETRY_CAP = timedelta(hours=24)
+MAX_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """An image in a run, with the content it was claimed for."""
+
+    run: Run
+    file_id: int
+    content: str
+    row: Row[Any]
+
+    def outcome(self, stage: Stage) -> str | None:
+        """What stands at `stage`."""
+        return self.row._mapping[f"{COLUMNS_OF[stage]}_outcome"]  # type: ignore[no-any-return]
+
+
+def retry_delay(attempts: int) -> timedelta:
+    """How long a transient failure waits after its `attempts`-th try."""
+    growth: int = RETRY_GROWTH ** min(attempts - 1, 20)
+    return min(RETRY_CAP, RETRY_BASE * growth)
+
+
+def record_proxy(store: Store, run_id: str, owner: str, file_id: int, proxy: NewProxy) -> ProxyRecord:
+    """A proxy was stored, or the original kept. It becomes the current one; the one before stays as history."""
+    now = store.now()
+    with store.writing() as connection:
+        item = _held_item(connection, run_id, owner, file_id)
+        made = proxy.outcome is Outcome.PROXIED
+        values = _shallow(proxy) | {
+            "status": proxy.outcome.value,
+            "saved_bytes": proxy.original_bytes - proxy.proxy_bytes,
+            "saving_ratio": 1 - proxy.proxy_bytes / proxy.original_bytes if proxy.original_bytes else None,
+            "proxy_file_id": _list_proxy(connection, file_id, proxy, now) if made else None,
+        }
+        del values["outcome"]
+        row_id = _write(connection, item, Stage.PROXY, values, now)
+        _attempt(connection, item, Stage.PROXY, now, {"seconds": proxy.seconds})
+        _decide(connection, item, Stage.PROXY, proxy.outcome, now, code=proxy.reason, row_id=row_id)
+        _release(connection, owner, file_id)
+        row = connection.execute(select(*PROXY_COLUMNS).where(image_proxies.c.id == row_id)).one()
+    return proxy_record(row)
+
+
+def record_call(store: Store, run_id: str, file_id: int, call: NovaCall) -> None:
+    """A request that reached Nova and brought no valid answer. Needs no claim: it happened, whoever has the image."""
+    with store.writing() as connection:
+        item = _item(connection, run_id, file_id)
+        _attempt(connection, item, Stage.ANALYSE, store.now(), _call_values(call))
+
+
+def record_analysis(
+    store: Store, run_id: str, owner: str, file_id: int, *, analysis: NewAnalysis, call: NovaCall
+) -> None:
+    """An answer and the call that brought it. It is paid for, so a lost lease does not throw it away: it is written
+    unless somebody else wrote one meanwhile. Then only the call is kept, and LeaseLost raised."""
+    now = store.now()
+    with store.writing() as connection:
+        item, holder = _for_late_answer(connection, run_id, owner, file_id)
+        _attempt(connection, item, Stage.ANALYSE, now, _call_values(call))
+        wanted = holder == owner or not _answered(connection, item)
+        if wanted:
+            facts = {name: value for name, value in _shallow(call).items() if name in image_analyses.c}
+            own = {"status": Outcome.ANALYSED.value, "proxy_id": _proxy_id(connection, item)}
+            row_id = _write(connection, item, Stage.ANALYSE, _shallow(analysis) | facts | own, now)
+            _decide(connection, item, Stage.ANALYSE, Outcome.ANALYSED, now, row_id=row_id)
+        _release(connection, owner, file_id)
+    if not wanted:
+        raise LeaseLost(file_id, owner, holder)
+
+
+def record_failure(store: Store, run_id: str, owner: str, file_id: int, *, stage: Stage, failure: Failure) -> None:
+    """The image was refused. A transient failure gets a time for its next try, until MAX_ATTEMPTS.
+
+    A good row of before (there is one under `force`) stays the current one: a failed second try destroys nothing.
+    """
+    now = store.now()
+    with store.writing() as connection:
+        item = _held_item(connection, run_id, owner, file_id)
+        table = _table(stage)
+        prior = connection.execute(
+            select(table.c.status, table.c.attempts).where(_key(item, stage), table.c.superseded_at.is_(None))
+        ).one_or_none()
+        good_before = prior is not None and prior.status != Outcome.FAILED.value
+        attempts = 1 if prior is None or good_before else prior.attempts + 1
+        again = failure.transient and attempts < MAX_ATTEMPTS
+        values = _shallow(failure) | {
+            "status": Outcome.FAILED.value,
+            "attempts": attempts,
+            "next_try_at": now + retry_delay(attempts) if again else None,
+        }
+        _write(connection, item, stage, values, now, history=good_before)
+        _attempt(connection, item, stage, now, {"code": failure.code, "message": failure.message})
+        _decide(connection, item, stage, Outcome.FAILED, now, code=failure.code, message=failure.message)
+        _release(connection, owner, file_id)
+
+
+def record_skip(
+    store: Store, run_id: str, owner: str | None, file_id: int, *, stage: Stage, code: str, message: str
+) -> None:
+    """Nothing to do for this run: done before, or (`owner` None) another run has it."""
+    now = store.now()
+    with store.writing() as connection:
+        if owner is None:
+            item = _unheld_item(connection, run_id, None, file_id, stage)
+        else:
+            item = _held_item(connection, run_id, owner, file_id)
+        _decide(connection, item, stage, Outcome.SKIPPED, now, code=code, message=message)
+        _release(connection, owner, file_id)
+
+
+def record_return(
+    store: Store, run_id: str, owner: str, file_id: int, *, stage: Stage, code: str, message: str
+) -> None:
+    """Back to pending, not the image's fault. Also for an image whose lease another *run* took over: to this run it is
+    returned. Where a retry of the same task has it, or the outcome is there already, LeaseLost is raised."""
+    now = store.now()
+    with store.writing() as connection:
+        item = _unheld_item(connection, run_id, owner, file_id, stage)
+        _attempt(connection, item, stage, now, {"code": code, "message": message})
+        _decide(connection, item, stage, Outcome.RETURNED, now, code=code, message=message)
+        _release(connection, owner, file_id)
+
+
+# -- who may write ---------------------------------------------------------------------------------------------------
+
+
+def _held_item(connection: Connection, run_id: str, owner: str, file_id: int) -> _Item:
+    """The item, if the owner holds the image. A lease that ran out but was not taken still counts."""
+    claim = held_by(connection, file_id)
+    if claim is None or claim.owner != owner:
+        raise LeaseLost(file_id, owner, claim.owner if claim else None)
+    return _item(connection, run_id, file_id)
+
+
+def _unheld_item(connection: Connection, run_id: str, owner: str | None, file_id: int, stage: Stage) -> _Item:
+    """The item, also when another run holds the image, but not when this run has another task at it or decided it."""
+    claim = held_by(connection, file_id)
+    item = _item(connection, run_id, file_id)
+    if claim is not None and claim.owner == owner:
+        return item
+    if item.outcome(stage) not in (None, Outcome.RETURNED) or (claim is not None and claim.run_id == run_id):
+        raise LeaseLost(file_id, owner, claim.owner if claim else None)
+    return item
+
+
+def _for_late_answer(connection: Connection, run_id: str, owner: str, file_id: int) -> tuple[_Item, str | None]:
+    """The item, and who held the image until now. An image that nobody held is claimed for the moment, so that of two
+    late answers the second sees the first."""
+    claim = held_by(connection, file_id)
+    holder = claim.owner if claim else None
+    while claim is None:
+        moment = {"claimed_at": datetime.min.replace(tzinfo=UTC), "lease_until": datetime.min.replace(tzinfo=UTC)}
+        mine = {"file_id": file_id, "run_id": run_id, "stage": Stage.ANALYSE.value, "owner": owner}
+        connection.execute(upsert(connection, image_claims).values({**mine, **moment}).on_conflict_do_nothing())
+        claim = held_by(connection, file_id)
+        holder = claim.owner if claim and claim.owner != owner else None
+    return _item(connection, run_id, file_id), holder
+
+
+def _answered(connection: Connection, item: _Item) -> bool:
+    """Somebody wrote an analysis for this key; under `force` only this run's own counts."""
+    a = image_analyses.c
+    by_whom = a.run_id == item.run.run_id if item.run.force else a.superseded_at.is_(None)
+    return bool(connection.scalar(select(exists().where(_key(item, Stage.ANALYSE), a.status != "failed", by_whom))))
+
+
+def _item(connection: Connection, run_id: str, file_id: int) -> _Item:
+    run = load_run(connection, run_id)
+    row = connection.execute(
+        select(image_run_items).where(image_run_items.c.run_id == run_id, image_run_items.c.file_id == file_id)
+    ).one_or_none()
+    if row is None:
+        raise UnknownImages((file_id,), f"run {run_id}")
+    return _Item(run, file_id, row.content_version, row)
+
+
+def _release(connection: Connection, owner: str | None, file_id: int) -> None:
+    c = image_claims.c
+    connection.execute(delete(image_claims).where(c.file_id == file_id, c.owner == owner))
+
+
+# -- what is written -------------------------------------------------------------------------------------------------
+
+
+def _table(stage: Stage) -> Table:
+    return image_proxies if stage is Stage.PROXY else image_analyses
+
+
+def _key(item: _Item, stage: Stage) -> ColumnElement[bool]:
+    key = proxy_key if stage is Stage.PROXY else analysis_key
+    return key(literal(item.file_id), literal(item.content), item.run.key)
+
+
+def _write(
+    connection: Connection,
+    item: _Item,
+    stage: Stage,
+    values: Mapping[str, Any],
+    now: datetime,
+    *,
+    history: bool = False,
+) -> int:
+    """The new current row; the one before is marked superseded. With `history`, the row goes to the past at once."""
+    table = _table(stage)
+    key = {"file_id": item.file_id, "content_version": item.content, "recipe_version": item.run.key.recipe_version}
+    if stage is Stage.ANALYSE:
+        key |= {"model_id": item.run.key.model_id, "prompt_version": item.run.key.prompt_version}
+    if not history:
+        connection.execute(
+            update(table).where(_key(item, stage), table.c.superseded_at.is_(None)).values(superseded_at=now)
+        )
+    row = {"attempts": 1, "run_id": item.run.run_id, "created_at": now, "superseded_at": now if history else None}
+    statement = insert(table).values({**row, **key, **values}).returning(table.c.id)
+    return int(connection.execute(statement).scalar_one())
+
+
+def _list_proxy(connection: Connection, file_id: int, proxy: NewProxy, now: datetime) -> int:
+    """The proxy as a row of `files`, so that the catalog knows every object that it caused."""
+    values = {
+        "filename": proxy.uri.rpartition("/")[2],
+        "media_type": f"image/{proxy.format.lower()}",
+        "size_bytes": proxy.proxy_bytes,
+        "format": proxy.format,
+        "resolution_width": proxy.width,
+        "resolution_height": proxy.height,
+        "is_proxy": True,
+        "source_file_id": file_id,
+        "content_version": proxy.sha256 or "",
+        "uploaded_at": now,
+    }
+    statement = upsert(connection, files).values(uri=proxy.uri, **values)
+    statement = statement.on_conflict_do_update(index_elements=[files.c.uri], set_=values)
+    return int(connection.execute(statement.returning(files.c.id)).scalar_one())
+
+
+def _proxy_id(connection: Connection, item: _Item) -> int | None:
+    p = image_proxies.c
+    return connection.scalar(
+        select(p.id).where(_key(item, Stage.PROXY), p.superseded_at.is_(None), p.status != Outcome.FAILED.value)
+    )
+
+
+def _shallow(record: NewProxy | NewAnalysis | NovaCall | Failure) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in fields(record)}
+
+
+def _call_values(call: NovaCall) -> dict[str, Any]:
+    return _shallow(call) | {"called": True}
+
+
+def _attempt(connection: Connection, item: _Item, stage: Stage, now: datetime, values: Mapping[str, Any]) -> None:
+    started = item.row._mapping[f"{COLUMNS_OF[stage]}_started_at"]
+    row = {"run_id": item.run.run_id, "file_id": item.file_id, "stage": stage.value, "called": False}
+    row |= {"started_at": started, "recorded_at": now}
+    connection.execute(insert(image_attempts).values({**row, **values}))
+
+
+def _decide(
+    connection: Connection,
+    item: _Item,
+    stage: Stage,
+    outcome: Outcome,
+    now: datetime,
+    *,
+    code: str | None = None,
+    message: str | None = None,
+    row_id: int | None = None,
+) -> None:
+    if item.outcome(stage) in GOOD and outcome not in GOOD:
+        return  # a late answer was written for this run meanwhile: what is there outweighs what went wrong since
+    prefix = COLUMNS_OF[stage]
+    values = {
+        f"{prefix}_outcome": outcome.value,
+        f"{prefix}_code": code,
+        f"{prefix}_message": message,
+        f"{prefix}_decided_at": now,
+        f"{prefix}_id": row_id,
+    }
+    c = image_run_items.c
+    connection.execute(
+        update(image_run_items).where(c.run_id == item.run.run_id, c.file_id == item.file_id).values(values)
+    )

@@ -1,0 +1,178 @@
+"""A run's plan, stored: the run, its items, their batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, case, delete, insert, select, update
+
+from include.catalog.errors import UnknownImages, UnknownRun
+from include.catalog.records import Outcome, PlannedBatch, RunPlan, Stage, WorkKey
+from include.catalog.store import Store, chunks, upsert
+from include.catalog.tables import files, image_run_items, image_runs
+
+# An item has the same columns for both stages, after these names.
+COLUMNS_OF = {Stage.PROXY: "proxy", Stage.ANALYSE: "analysis"}
+GOOD = frozenset({Outcome.PROXIED, Outcome.KEPT, Outcome.ANALYSED})
+ENDED = (Outcome.FAILED.value, Outcome.RETURNED.value)  # at the proxy stage: there is no later one
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A stored run."""
+
+    run_id: str
+    key: WorkKey
+    stages: frozenset[Stage]
+    force: bool
+
+
+def load_run(connection: Connection, run_id: str) -> Run:
+    """The run, or UnknownRun."""
+    row = connection.execute(select(image_runs).where(image_runs.c.run_id == run_id)).one_or_none()
+    if row is None:
+        raise UnknownRun(run_id)
+    return Run(run_id, _key(row), frozenset(Stage(name) for name in row.stages.split(",")), row.force)
+
+
+def final_outcome(stages: frozenset[Stage]) -> ColumnElement[str | None]:
+    """An item's outcome at its furthest stage; null while one is missing."""
+    item = image_run_items.c
+    if Stage.ANALYSE not in stages:
+        return item.proxy_outcome
+    if Stage.PROXY not in stages:
+        return item.analysis_outcome
+    return case((item.proxy_outcome.in_(ENDED), item.proxy_outcome), else_=item.analysis_outcome)
+
+
+def store_plan(store: Store, plan: RunPlan) -> tuple[PlannedBatch, ...]:
+    """Writes the run and its items in one transaction and returns the batches for the tasks to work on.
+
+    Called again for the same run (the plan task was retried, or the run cleared), it keeps what was decided: an image
+    planned again keeps the stages that went well and is undecided at the others; an image not planned again keeps its
+    outcomes, and leaves the run if it had none. Batch ids continue, so an old task can never work on a new batch.
+    """
+    now = store.now()
+    planned = [file_id for batch in plan.batches for file_id in batch]
+    with store.writing() as connection:
+        contents = _contents(connection, planned)
+        before = connection.execute(select(image_runs).where(image_runs.c.run_id == plan.run_id)).one_or_none()
+        _write_run(connection, plan, now)
+        items = _items(connection, plan.run_id)
+        _let_go(connection, plan, [item for item in items.values() if item.file_id not in contents], now)
+        for ids in chunks(planned):
+            connection.execute(delete(image_run_items).where(*_these(plan.run_id, ids)))
+        first = max((item.batch_id for item in items.values()), default=-1) + 1
+        batches = [batch for batch in plan.batches if batch]
+        rows = [
+            _row(plan, first + number, file_id, contents[file_id], _kept(plan, before, items.get(file_id), contents))
+            for number, batch in enumerate(batches)
+            for file_id in batch
+        ]
+        if rows:
+            connection.execute(insert(image_run_items), rows)
+    return tuple(PlannedBatch(first + number, len(batch)) for number, batch in enumerate(batches))
+
+
+def finish_run(store: Store, run_id: str, note: str | None = None) -> None:
+    """Marks the run as ended; `note` says why it did less than planned (a cost limit, a cancellation)."""
+    with store.writing() as connection:
+        load_run(connection, run_id)
+        connection.execute(
+            update(image_runs).where(image_runs.c.run_id == run_id).values(finished_at=store.now(), note=note)
+        )
+
+
+def _key(row: Row[Any]) -> WorkKey:
+    return WorkKey(row.recipe_version, row.model_id, row.prompt_version)
+
+
+def _these(run_id: str, file_ids: Sequence[int]) -> list[ColumnElement[bool]]:
+    return [image_run_items.c.run_id == run_id, image_run_items.c.file_id.in_(file_ids)]
+
+
+def _contents(connection: Connection, file_ids: Sequence[int]) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for ids in chunks(file_ids):
+        rows = connection.execute(select(files.c.id, files.c.content_version).where(files.c.id.in_(ids)))
+        found.update((row.id, row.content_version) for row in rows)
+    missing = tuple(file_id for file_id in file_ids if file_id not in found)
+    if missing:
+        raise UnknownImages(missing, "files")
+    return found
+
+
+def _write_run(connection: Connection, plan: RunPlan, now: datetime) -> None:
+    values = {
+        "dag_id": plan.dag_id,
+        "dag_run_id": plan.dag_run_id,
+        "params": plan.params,
+        "recipe_version": plan.key.recipe_version,
+        "model_id": plan.key.model_id,
+        "prompt_version": plan.key.prompt_version,
+        "stages": ",".join(stage.value for stage in Stage if stage in plan.stages),
+        "force": plan.force,
+        "nova_endpoint": plan.nova_endpoint,
+        "finished_at": None,
+        "note": None,
+    }
+    statement = upsert(connection, image_runs).values(run_id=plan.run_id, started_at=now, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=[image_runs.c.run_id], set_=values))
+
+
+def _items(connection: Connection, run_id: str) -> dict[int, Row[Any]]:
+    rows = connection.execute(select(image_run_items).where(image_run_items.c.run_id == run_id))
+    return {row.file_id: row for row in rows}
+
+
+def _let_go(connection: Connection, plan: RunPlan, items: Sequence[Row[Any]], now: datetime) -> None:
+    """Items of an earlier planning that are not planned again: whoever did the rest, this run has nothing to add."""
+    untouched = [item.file_id for item in items if item.proxy_outcome is None and item.analysis_outcome is None]
+    for ids in chunks(untouched):
+        connection.execute(delete(image_run_items).where(*_these(plan.run_id, ids)))
+    half = [
+        item.file_id
+        for item in items
+        if item.proxy_outcome not in (None, *ENDED) and item.analysis_outcome is None and Stage.ANALYSE in plan.stages
+    ]
+    skipped = {
+        "analysis_outcome": Outcome.SKIPPED.value,
+        "analysis_code": "not_planned_again",
+        "analysis_message": "when the run was planned again, nothing was left to do or another run had the image",
+        "analysis_decided_at": now,
+    }
+    for ids in chunks(half):
+        connection.execute(update(image_run_items).where(*_these(plan.run_id, ids)).values(skipped))
+
+
+def _kept(
+    plan: RunPlan, before: Row[Any] | None, item: Row[Any] | None, contents: Mapping[int, str]
+) -> dict[str, object]:
+    """The columns of the stages that went well, for the same content and key."""
+    if before is None or item is None or item.content_version != contents[item.file_id]:
+        return {}
+    same = {
+        Stage.PROXY: before.recipe_version == plan.key.recipe_version,
+        Stage.ANALYSE: _key(before) == plan.key,
+    }
+    columns = item._mapping
+    return {
+        name: columns[name]
+        for stage, prefix in COLUMNS_OF.items()
+        if same[stage] and columns[f"{prefix}_outcome"] in GOOD
+        for name in _stage_columns(prefix)
+    }
+
+
+def _stage_columns(prefix: str) -> list[str]:
+    return [column.name for column in image_run_items.c if column.name.startswith(f"{prefix}_")]
+
+
+def _row(plan: RunPlan, batch_id: int, file_id: int, content: str, kept: Mapping[str, object]) -> dict[str, object]:
+    """Every column, so that all rows make one statement."""
+    empty: dict[str, object] = {column.name: None for column in image_run_items.c}
+    own = {"run_id": plan.run_id, "file_id": file_id, "batch_id": batch_id, "content_version": content}
+    return {**empty, **own, **kept}

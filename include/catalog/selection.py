@@ -1,0 +1,103 @@
+"""Which images have something left to do. The rows themselves are the cursor; nothing else remembers a position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Select, Table, and_, case, exists, false, func, not_, or_, select, true
+
+from include.catalog.records import Outcome, Selection, SourceImage, Stage
+from include.catalog.store import (
+    SOURCE_COLUMNS,
+    Store,
+    analysis_key,
+    chunks,
+    is_source,
+    proxy_key,
+    source_image,
+)
+from include.catalog.tables import files, image_analyses, image_claims, image_proxies
+
+TODO = "todo"
+HAS_PROXY = (Outcome.PROXIED.value, Outcome.KEPT.value)
+
+
+def select_unprocessed(store: Store, selection: Selection) -> list[SourceImage]:
+    """Images with work left at the wanted stages, oldest upload first.
+
+    Left out: what is done, what failed for good or is not yet due again, what another run holds right now, and
+    everything that is not an image of the team's. Under `force`: everything in the window that this run has not tried.
+    """
+    if selection.file_ids is None:
+        return _listed(store, unprocessed(selection, store.now()))
+    found: list[SourceImage] = []
+    for ids in chunks(sorted(set(selection.file_ids))):
+        found += _listed(store, unprocessed(selection, store.now(), ids))
+    return sorted(found, key=lambda image: (image.uploaded_at, image.file_id))[: selection.limit]
+
+
+def _listed(store: Store, query: Select[tuple[object, ...]]) -> list[SourceImage]:
+    with store.reading() as connection:
+        return [source_image(row) for row in connection.execute(query)]
+
+
+def unprocessed(
+    selection: Selection, now: datetime, file_ids: Sequence[int] | None = None
+) -> Select[tuple[object, ...]]:
+    """The query: it walks `files` by (uploaded_at, id) and looks each image up in the indexes of current rows."""
+    work = _forced(selection, now) if selection.force else _undone(selection, now)
+    query = select(*SOURCE_COLUMNS).where(is_source(), _free(selection.run_id, now), work)
+    if file_ids is not None:
+        query = query.where(files.c.id.in_(file_ids))
+    if selection.uploaded_from is not None:
+        query = query.where(files.c.uploaded_at >= selection.uploaded_from)
+    if selection.uploaded_to is not None:
+        query = query.where(files.c.uploaded_at < selection.uploaded_to)
+    return query.order_by(files.c.uploaded_at, files.c.id).limit(selection.limit)
+
+
+def _free(run_id: str, now: datetime) -> ColumnElement[bool]:
+    """No other run holds the image with a live lease."""
+    c = image_claims.c
+    return not_(exists().where(c.file_id == files.c.id, c.run_id != run_id, c.lease_until > now))
+
+
+def _undone(selection: Selection, now: datetime) -> ColumnElement[bool]:
+    """An analysis needs a proxy, so an image whose proxy failed has nothing left to do until the proxy's next try."""
+    proxy = _proxy_state(selection, now)
+    analysis = _state(image_analyses, analysis_key(files.c.id, files.c.content_version, selection.key), now)
+    if selection.stages == {Stage.PROXY}:
+        return proxy == TODO
+    if selection.stages == {Stage.ANALYSE}:
+        return and_(proxy.in_(HAS_PROXY), analysis == TODO)
+    return case({TODO: true(), Outcome.FAILED.value: false()}, value=proxy, else_=analysis == TODO)
+
+
+def _forced(selection: Selection, now: datetime) -> ColumnElement[bool]:
+    """Not yet tried by this run. Its rows that were superseded since count too: this run did (and paid) them."""
+    p, a, run_id = image_proxies.c, image_analyses.c, selection.run_id
+    proxies = and_(p.run_id == run_id, proxy_key(files.c.id, files.c.content_version, selection.key))
+    analyses = and_(a.run_id == run_id, analysis_key(files.c.id, files.c.content_version, selection.key))
+    tried, analysed = exists().where(proxies), exists().where(analyses)
+    if selection.stages == {Stage.PROXY}:
+        return not_(tried)
+    if selection.stages == {Stage.ANALYSE}:
+        return and_(_proxy_state(selection, now).in_(HAS_PROXY), not_(analysed))
+    made = exists().where(proxies, p.status != Outcome.FAILED.value)
+    return or_(not_(tried), and_(made, not_(analysed)))
+
+
+def _proxy_state(selection: Selection, now: datetime) -> ColumnElement[str]:
+    return _state(image_proxies, proxy_key(files.c.id, files.c.content_version, selection.key), now)
+
+
+def _state(table: Table, key: ColumnElement[bool], now: datetime) -> ColumnElement[str]:
+    """The status of the image's current row, or TODO where there is none or a failure's next try is due.
+
+    A scalar subquery on purpose: it can only be answered by one probe of the unique index for each image walked, while
+    PostgreSQL may answer an EXISTS by reading the whole table first, even for a window of ten images.
+    """
+    status = case((table.c.next_try_at <= now, TODO), else_=table.c.status)
+    current = select(status).where(key, table.c.superseded_at.is_(None)).correlate(files)
+    return func.coalesce(current.scalar_subquery(), TODO)

@@ -1,0 +1,97 @@
+"""One database, one clock, and the few SQL forms that every part of the catalog uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, false
+from sqlalchemy.dialects import postgresql, sqlite
+
+from include.catalog.columns import Clock
+from include.catalog.engine import READ_ONLY, prepare
+from include.catalog.records import SourceImage, WorkKey
+from include.catalog.tables import files, image_analyses, image_proxies
+
+CHUNK = 1000  # rows or ids in one statement, far below both databases' limits on parameters
+
+T = TypeVar("T")
+
+
+class Store:
+    """Where a transaction starts. Writers commit at the end of the block or leave nothing."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = prepare(engine)
+        self._clock = clock
+
+    def now(self) -> datetime:
+        """The moment, by the injected clock."""
+        return self._clock()
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that may write."""
+        with self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that only reads, and so waits for nobody."""
+        with self._engine.connect().execution_options(**READ_ONLY) as connection:
+            yield connection
+
+
+def upsert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT that takes ON CONFLICT: both databases write it alike, SQLAlchemy has one for each."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def chunks(values: Sequence[T], size: int = CHUNK) -> Iterator[Sequence[T]]:
+    """`values` in pieces."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+def is_source() -> ColumnElement[bool]:
+    """A row of `files` that is an image of the team's, not a proxy of ours, a video or a document."""
+    return and_(files.c.is_proxy == false(), files.c.media_type.like("image/%"))
+
+
+def proxy_key(file_id: ColumnElement[int], content: ColumnElement[str], key: WorkKey) -> ColumnElement[bool]:
+    """Rows of `image_proxies` for this image, content and recipe, current or not."""
+    p = image_proxies.c
+    return and_(p.file_id == file_id, p.content_version == content, p.recipe_version == key.recipe_version)
+
+
+def analysis_key(file_id: ColumnElement[int], content: ColumnElement[str], key: WorkKey) -> ColumnElement[bool]:
+    """Rows of `image_analyses` for this image, content, recipe, model and prompt, current or not."""
+    a = image_analyses.c
+    return and_(
+        a.file_id == file_id,
+        a.content_version == content,
+        a.recipe_version == key.recipe_version,
+        a.model_id == key.model_id,
+        a.prompt_version == key.prompt_version,
+    )
+
+
+SOURCE_COLUMNS = (
+    files.c.id.label("file_id"),
+    files.c.uri,
+    files.c.filename,
+    files.c.media_type,
+    files.c.size_bytes,
+    files.c.content_version,
+    files.c.format,
+    files.c.resolution_width,
+    files.c.resolution_height,
+    files.c.uploaded_at,
+)  # in the order of SourceImage's fields
+
+
+def source_image(row: Sequence[object]) -> SourceImage:
+    """The record of a row that starts with SOURCE_COLUMNS."""
+    return SourceImage(*row[: len(SOURCE_COLUMNS)])  # type: ignore[arg-type]

