@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -116,20 +117,19 @@ class ChildServer:
         return self
 
     def _spawn(self) -> None:
+        if shutil.which(self._argv[0]) is None:  # asked first: the process that would find out is no longer ours
+            raise ServerFailed("server_missing", f"{self.name}: there is no program {self._argv[0]}")
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
         with self._log_path.open("wb") as log:
-            try:
-                self._process = subprocess.Popen(
-                    _dying_with_parent(self._argv),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=self._env,
-                    cwd=self._cwd,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise ServerFailed("server_missing", f"{self.name} cannot be started: {error}") from error
+            self._process = subprocess.Popen(
+                _dying_with_parent(self._argv),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._env,
+                cwd=self._cwd,
+                start_new_session=True,
+            )
         if self._record_path is not None:
             _write_record(self._record_path, self._process.pid)
 
