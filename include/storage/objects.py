@@ -1,0 +1,135 @@
+"""Put files into S3, once: a key names one content, and what is there already is not sent again."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import botocore.exceptions
+from boto3.s3.transfer import TransferConfig
+
+from include.storage.errors import BOTO_ERRORS, StorageError, storage_error
+
+STEM_LENGTH: Final = 80
+_VERSION_LENGTH: Final = 12
+_MULTIPART_BYTES: Final = 64 << 20  # a 2 GB original is 32 parts, and a failed part repeats 64 MB, not 2 GB
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as it stands in S3. `uploaded` is False when the same content was there already."""
+
+    uri: str
+    bucket: str
+    key: str
+    size_bytes: int
+    sha256: str  # hexadecimal
+    uploaded: bool
+
+
+def upload_object(
+    client: Any,
+    path: Path,
+    bucket: str,
+    key: str,
+    *,
+    content_type: str,
+    source_id: int | str,
+    metadata: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+    multipart_bytes: int = _MULTIPART_BYTES,
+) -> StoredObject:
+    """Store `path` at `bucket`/`key`, unless the same bytes are there already.
+
+    The server is given our SHA-256 and refuses anything else (above `multipart_bytes` each part carries its own).
+    The object's metadata hold `source-id`, `sha256` and `metadata` (ASCII values). `extra` goes into the request as
+    it is: `ServerSideEncryption`, `SSEKMSKeyId`, `Tagging` and their like.
+
+    Raises `StorageError` when `path` cannot be read, `StorageUnavailable` when S3 does not take it.
+    """
+    uri = f"s3://{bucket}/{key}"
+    try:
+        digest, size = _sha256(path)
+        labels = {**(metadata or {}), "source-id": str(source_id), "sha256": digest.hex()}
+        if _is_stored(client, bucket, key, digest.hex(), size):
+            return StoredObject(uri, bucket, key, size, digest.hex(), uploaded=False)
+        arguments = {**(extra or {}), "ContentType": content_type, "Metadata": labels}
+        with path.open("rb") as body:
+            if size > multipart_bytes:
+                arguments["ChecksumAlgorithm"] = "SHA256"
+                config = TransferConfig(multipart_threshold=multipart_bytes, multipart_chunksize=multipart_bytes)
+                # upload_fileobj, not upload_file: the latter hides the error's code in a text
+                client.upload_fileobj(body, bucket, key, ExtraArgs=arguments, Config=config)
+            else:
+                checksum = base64.b64encode(digest).decode()
+                client.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum, **arguments)
+    except BOTO_ERRORS as error:
+        raise storage_error(error, uri) from error
+    except FileNotFoundError as error:
+        raise StorageError("source_missing", f"no such file: {path}") from error
+    except OSError as error:
+        raise StorageError("source_unreadable", f"cannot be read: {path}: {error.strerror}") from error
+    return StoredObject(uri, bucket, key, size, digest.hex(), uploaded=True)
+
+
+def _sha256(path: Path) -> tuple[bytes, int]:
+    with path.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").digest()
+        return digest, opened.tell()
+
+
+def _is_stored(client: Any, bucket: str, key: str, sha256: str, size: int) -> bool:
+    try:
+        found = client.head_object(Bucket=bucket, Key=key)
+    except botocore.exceptions.ClientError as error:
+        # 403 is what AWS answers for a missing key to a caller who may not list. The upload that follows is refused
+        # with its own, clearer error if there is nothing here to write to.
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (403, 404):
+            return False
+        raise
+    return bool(found["ContentLength"] == size and found["Metadata"].get("sha256") == sha256)
+
+
+def object_key(
+    prefix: str,
+    *,
+    recipe_version: str,
+    content_version: str,
+    original_stem: str,
+    source_file_id: int,
+    extension: str,
+) -> str:
+    """`{prefix}/{recipe}-{content}/{stem}_{source_file_id}_nova.{extension}`, ASCII throughout.
+
+    Recipe and content take 12 characters each and change whenever what is stored does, so that no reader ever has an
+    object replaced under it. Raises `ValueError` for an extension that is not letters and digits.
+    """
+    suffix = extension.removeprefix(".").lower()
+    if not re.fullmatch(r"[a-z0-9]{1,8}", suffix):
+        raise ValueError(f"not a file extension: {extension!r}")
+    version = f"{_short_recipe(recipe_version)}-{_short_hash(content_version)}"
+    name = f"{clean_stem(original_stem)}_{int(source_file_id)}_nova.{suffix}"
+    return "/".join(part for part in (prefix.strip("/"), version, name) if part)
+
+
+def clean_stem(stem: str) -> str:
+    """`stem` as ASCII letters, digits, `-`, `_` and inner dots: 1 to 80 characters, whatever it was before."""
+    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    dashed = re.sub(r"[^A-Za-z0-9_.]+", "-", plain)
+    single = re.sub(r"\.{2,}", ".", dashed)
+    return single[:STEM_LENGTH].strip("-.") or "image"
+
+
+def _short_recipe(version: str) -> str:
+    # A recipe version that is a hash already keeps its own beginning, so that a person can find it again.
+    return version[:_VERSION_LENGTH] if re.fullmatch(r"[0-9a-f]{12,}", version) else _short_hash(version)
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_VERSION_LENGTH]
