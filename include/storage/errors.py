@@ -1,6 +1,6 @@
 """What can go wrong where bytes live, and whose fault it is.
 
-`StorageError` is the image's own failure: it becomes an outcome on that image's row. `StorageUnavailable` is the
+`SourceError` is the image's own failure: it becomes an outcome on that image's row. `StorageUnavailable` is the
 deployment's: no image can be blamed for it, so it fails the task, which Airflow retries.
 """
 
@@ -13,8 +13,7 @@ import botocore.exceptions
 
 
 class StorageError(Exception):
-    """One image cannot be read. `code` is stable: source_missing, source_unreadable, source_too_large,
-    source_not_a_file or unsupported_uri."""
+    """Bytes cannot be read or stored. Every instance is one of the two below."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -25,6 +24,19 @@ class StorageError(Exception):
         return (type(self), (self.code, str(self)))
 
 
+class SourceError(StorageError):
+    """One image cannot be read. `code` is stable: source_missing, source_unreadable, source_too_large,
+    source_not_a_file, source_access_denied or unsupported_uri.
+
+    `transient`: a later run may try again, because the reason lies in permissions that somebody can mend.
+    """
+
+    @property
+    def transient(self) -> bool:
+        """Whether a later run may try this image again by itself."""
+        return self.code in ("source_unreadable", "source_access_denied")
+
+
 class StorageUnavailable(StorageError):
     """Storage itself fails. `code` is stable: storage_unavailable, access_denied or bucket_missing."""
 
@@ -32,11 +44,11 @@ class StorageUnavailable(StorageError):
 # S3 error code -> (exception, our code). The codes are those of "Error responses" in the S3 API reference. HEAD
 # has no body, so botocore gives the bare status as its code.
 _BY_S3_CODE: Final[dict[str, tuple[type[StorageError], str]]] = {
-    "NoSuchKey": (StorageError, "source_missing"),
-    "NoSuchVersion": (StorageError, "source_missing"),
-    "404": (StorageError, "source_missing"),
-    "MethodNotAllowed": (StorageError, "source_missing"),  # the key ends in a delete marker
-    "InvalidObjectState": (StorageError, "source_unreadable"),  # archived in Glacier, to be restored first
+    "NoSuchKey": (SourceError, "source_missing"),
+    "NoSuchVersion": (SourceError, "source_missing"),
+    "404": (SourceError, "source_missing"),
+    "MethodNotAllowed": (SourceError, "source_missing"),  # the key ends in a delete marker
+    "InvalidObjectState": (SourceError, "source_unreadable"),  # archived in Glacier, to be restored first
     "NoSuchBucket": (StorageUnavailable, "bucket_missing"),
     "InvalidBucketName": (StorageUnavailable, "bucket_missing"),
     "AccessDenied": (StorageUnavailable, "access_denied"),
@@ -79,3 +91,23 @@ def storage_error(error: Exception, target: str) -> StorageError:
     if isinstance(error, _CREDENTIALS):
         return StorageUnavailable("access_denied", f"{target}: {error}")
     return StorageUnavailable("storage_unavailable", f"{target}: {error}")
+
+
+# What the object alone may be to blame for when an original is read: a row that names a bucket that is gone, or an
+# object that its owner closed, must not stop the other images of its batch.
+_SOURCE_ALONE: Final = {
+    "NoSuchBucket": "source_missing",
+    "InvalidBucketName": "source_missing",
+    "AccessDenied": "source_access_denied",
+    "403": "source_access_denied",
+}
+
+
+def source_error(error: Exception, target: str) -> StorageError:
+    """Translate a boto error met while reading an original."""
+    if isinstance(error, botocore.exceptions.ClientError):
+        details = error.response.get("Error", {})
+        code = _SOURCE_ALONE.get(str(details.get("Code", "")))
+        if code is not None:
+            return SourceError(code, f"{target}: {details.get('Code')}: {details.get('Message', '')}")
+    return storage_error(error, target)

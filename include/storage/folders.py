@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from include.storage.errors import StorageError
+from include.storage.errors import SourceError
 
 logger = logging.getLogger(__name__)
 
@@ -98,17 +98,17 @@ def list_local_images(folder: Path) -> Iterator[LocalFile]:
     are hidden files and folders, whatever is not a regular file, links to what is listed anyway, and folders that may
     not be read (a warning names them).
 
-    Raises `StorageError` (source_missing, source_not_a_file, source_unreadable) when `folder` itself cannot be listed.
+    Raises `SourceError` (source_missing, source_not_a_file, source_unreadable) when `folder` itself cannot be listed.
     """
     root = folder.absolute()
     try:
         os.scandir(root).close()
     except FileNotFoundError as error:
-        raise StorageError("source_missing", f"no such folder: {root}") from error
+        raise SourceError("source_missing", f"no such folder: {root}") from error
     except NotADirectoryError as error:
-        raise StorageError("source_not_a_file", f"not a folder: {root}") from error
+        raise SourceError("source_not_a_file", f"not a folder: {root}") from error
     except OSError as error:
-        raise StorageError("source_unreadable", f"the folder may not be read: {root}: {error.strerror}") from error
+        raise SourceError("source_unreadable", f"the folder may not be read: {root}: {error.strerror}") from error
     return (_describe(path, status) for path, status in _walk(root))
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import botocore.exceptions
 from boto3.s3.transfer import TransferConfig
 
-from include.storage.errors import BOTO_ERRORS, StorageError, storage_error
+from include.storage.errors import BOTO_ERRORS, SourceError, storage_error
 
 STEM_LENGTH: Final = 80
 _VERSION_LENGTH: Final = 12
@@ -51,7 +51,7 @@ def upload_object(
     The object's metadata hold `source-id`, `sha256` and `metadata` (ASCII values). `extra` goes into the request as
     it is: `ServerSideEncryption`, `SSEKMSKeyId`, `Tagging` and their like.
 
-    Raises `StorageError` when `path` cannot be read, `StorageUnavailable` when S3 does not take it.
+    Raises `SourceError` when `path` cannot be read, `StorageUnavailable` when S3 does not take it.
     """
     uri = f"s3://{bucket}/{key}"
     try:
@@ -72,9 +72,9 @@ def upload_object(
     except BOTO_ERRORS as error:
         raise storage_error(error, uri) from error
     except FileNotFoundError as error:
-        raise StorageError("source_missing", f"no such file: {path}") from error
+        raise SourceError("source_missing", f"no such file: {path}") from error
     except OSError as error:
-        raise StorageError("source_unreadable", f"cannot be read: {path}: {error.strerror}") from error
+        raise SourceError("source_unreadable", f"cannot be read: {path}: {error.strerror}") from error
     return StoredObject(uri, bucket, key, size, digest.hex(), uploaded=True)
 
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 import botocore.exceptions
 
-from include.storage.errors import BOTO_ERRORS, StorageError, StorageUnavailable, storage_error
+from include.storage.errors import BOTO_ERRORS, SourceError, StorageUnavailable, source_error
 
 _CHUNK: Final = 1 << 20
 _ATTEMPTS: Final = 3
@@ -46,7 +46,7 @@ def fetch_source(
     A `file://` source is used where it lies. An `s3://` source is streamed into `destination_dir`, its announced size
     checked against `max_bytes` before the first byte of the body and against what arrived after the last.
 
-    Raises `StorageError` when this image cannot be had, `StorageUnavailable` when storage or the local disk fails, and
+    Raises `SourceError` when this image cannot be had, `StorageUnavailable` when storage or the local disk fails, and
     `ValueError` when an `s3://` source is asked for without a client.
     """
     scheme, separator, rest = uri.partition("://")
@@ -58,17 +58,17 @@ def fetch_source(
                 raise ValueError("an s3:// source needs an S3 client")
             bucket, key = split_s3_uri(uri)
             return _download(s3_client, bucket, key, destination_dir, max_bytes)
-    raise StorageError("unsupported_uri", f"only file:// and s3:// sources are read, not {uri!r}")
+    raise SourceError("unsupported_uri", f"only file:// and s3:// sources are read, not {uri!r}")
 
 
 def split_s3_uri(uri: str) -> tuple[str, str]:
-    """`s3://bucket/key` as (bucket, key). Raises `StorageError` (unsupported_uri) when it is not one."""
+    """`s3://bucket/key` as (bucket, key). Raises `SourceError` (unsupported_uri) when it is not one."""
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
     if scheme.lower() != "s3" or not _BUCKET.fullmatch(bucket):
-        raise StorageError("unsupported_uri", f"not an S3 address: {uri!r}")
+        raise SourceError("unsupported_uri", f"not an S3 address: {uri!r}")
     if not key or len(key.encode(errors="surrogatepass")) > _KEY_BYTES:
-        raise StorageError("unsupported_uri", f"the key of an S3 address has 1 to {_KEY_BYTES} bytes: {uri[:200]!r}")
+        raise SourceError("unsupported_uri", f"the key of an S3 address has 1 to {_KEY_BYTES} bytes: {uri[:200]!r}")
     return bucket, key
 
 
@@ -76,10 +76,10 @@ def _file_path(uri: str, rest: str) -> Path:
     # Not urlsplit: hand-written addresses carry bare `#` and `?` in file names, which it would cut off.
     host, slash, path = rest.partition("/")
     if host not in ("", "localhost") or not slash:
-        raise StorageError("unsupported_uri", f"a file address names no other host and a full path: {uri!r}")
+        raise SourceError("unsupported_uri", f"a file address names no other host and a full path: {uri!r}")
     raw = unquote_to_bytes(slash + path)
     if b"\0" in raw:
-        raise StorageError("unsupported_uri", f"a file name cannot hold a NUL byte: {uri!r}")
+        raise SourceError("unsupported_uri", f"a file name cannot hold a NUL byte: {uri!r}")
     return Path(os.fsdecode(raw))
 
 
@@ -87,20 +87,20 @@ def _local(path: Path, max_bytes: int | None) -> LocalSource:
     try:
         # The kind is asked for first: opening a named pipe would wait for a writer forever.
         if not stat.S_ISREG(path.stat().st_mode):
-            raise StorageError("source_not_a_file", f"not a regular file: {path}")
+            raise SourceError("source_not_a_file", f"not a regular file: {path}")
         with path.open("rb") as opened:
             size = os.fstat(opened.fileno()).st_size
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise StorageError("source_missing", f"no such file: {path}") from error
+        raise SourceError("source_missing", f"no such file: {path}") from error
     except OSError as error:
-        raise StorageError("source_unreadable", f"cannot be read: {path}: {error.strerror}") from error
+        raise SourceError("source_unreadable", f"cannot be read: {path}: {error.strerror}") from error
     _check_size(str(path), size, max_bytes)
     return LocalSource(path, size, temporary=False)
 
 
 def _check_size(name: str, size: int, max_bytes: int | None) -> None:
     if max_bytes is not None and size > max_bytes:
-        raise StorageError("source_too_large", f"{name} has {size} bytes, the limit is {max_bytes}")
+        raise SourceError("source_too_large", f"{name} has {size} bytes, the limit is {max_bytes}")
 
 
 def _download(client: Any, bucket: str, key: str, destination_dir: Path, max_bytes: int | None) -> LocalSource:
@@ -113,7 +113,7 @@ def _download(client: Any, bucket: str, key: str, destination_dir: Path, max_byt
             return LocalSource(path, size, temporary=True)
         except BOTO_ERRORS as error:
             if not isinstance(error, _BROKEN_BODY) or attempt == _ATTEMPTS:
-                raise storage_error(error, uri) from error
+                raise source_error(error, uri) from error
             attempt += 1
         except OSError as error:
             raise StorageUnavailable("storage_unavailable", f"cannot write below {destination_dir}: {error}") from error

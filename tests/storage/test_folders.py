@@ -48,7 +48,7 @@ def test_a_file_is_listed_with_what_the_catalog_needs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000"])
 def test_content_tells_the_type_when_the_name_lies(tmp_path: Path, kind: str) -> None:
     if kind == "HEIF":
-        from pillow_heif import register_heif_opener  # noqa: PLC0415
+        from pillow_heif import register_heif_opener
 
         register_heif_opener()
     picture(tmp_path / "upload.dat", kind)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from include.local.credentials import Credentials
 from include.local.seaweedfs import SeaweedFS
-from include.storage.errors import StorageError, StorageUnavailable
+from include.storage.errors import SourceError, StorageError, StorageUnavailable
 from include.storage.objects import clean_stem, object_key, upload_object
 from tests.storage.test_sources import client_of
 
@@ -87,7 +87,7 @@ def test_failures_tell_storage_from_the_file(
     stranger = client_of(seaweedfs.endpoint_url, Credentials(seaweedfs.credentials.access_key, "wrong"))
     assert code(s3, proxy, "no-such-bucket") == (StorageUnavailable, "bucket_missing")
     assert code(stranger, proxy, bucket) == (StorageUnavailable, "access_denied")
-    assert code(s3, proxy.with_name("gone.png"), bucket) == (StorageError, "source_missing")
+    assert code(s3, proxy.with_name("gone.png"), bucket) == (SourceError, "source_missing")
 
 
 def key_of(stem: str = "IMG_1", content: str = "sha256:abc", recipe: str = "v1") -> str:

@@ -14,11 +14,12 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from include.local.credentials import Credentials
 from include.local.processes import free_port
 from include.local.seaweedfs import SeaweedFS
-from include.storage.errors import StorageError, StorageUnavailable
+from include.storage.errors import SourceError, StorageError, StorageUnavailable, source_error
 from include.storage.sources import fetch_source, split_s3_uri
 
 Unprivileged = Callable[[], AbstractContextManager[None]]
@@ -125,11 +126,19 @@ def test_s3_failures_tell_the_image_from_the_deployment(
     nobody_there = client_of(f"http://127.0.0.1:{free_port()}", seaweedfs.credentials)
     assert image_failure(f"s3://{bucket}/gone.jpg", tmp_path, s3) == "source_missing"
     assert image_failure(f"s3://{bucket}/x.jpg", tmp_path, s3, max_bytes=5) == "source_too_large"
-    assert outage("s3://no-such-bucket/x.jpg", tmp_path, s3) == "bucket_missing"
+    assert image_failure("s3://no-such-bucket/x.jpg", tmp_path, s3) == "source_missing"
     assert outage(f"s3://{bucket}/x.jpg", tmp_path, stranger) == "access_denied"
     assert outage(f"s3://{bucket}/x.jpg", tmp_path, unknown) == "access_denied"
     assert outage(f"s3://{bucket}/x.jpg", tmp_path, nobody_there) == "storage_unavailable"
     assert list(tmp_path.iterdir()) == [], "a failed download leaves nothing behind"
+
+
+@pytest.mark.parametrize("s3_code", ["AccessDenied", "403"])
+def test_an_object_that_its_owner_closed_does_not_stop_the_batch(s3_code: str) -> None:
+    refused = ClientError({"Error": {"Code": s3_code, "Message": "no"}}, "GetObject")
+    error = source_error(refused, "s3://b/k")
+    assert isinstance(error, SourceError)
+    assert (error.code, error.transient) == ("source_access_denied", True)
 
 
 def test_no_room_for_the_download_is_not_the_images_fault(tmp_path: Path, s3: Any, bucket: str) -> None:
