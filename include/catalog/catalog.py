@@ -68,6 +68,14 @@ class Catalog:
         """Marks the run as ended."""
         runs.finish_run(self._store, run_id, note)
 
+    def latest_run_id(self, dag_id: str) -> str | None:
+        """The run of this DAG that was planned last, None before the first."""
+        return runs.latest_run_id(self._store, dag_id)
+
+    def run_params(self, run_id: str) -> dict[str, Any]:
+        """The parameters that the run was planned with."""
+        return runs.run_params(self._store, run_id)
+
     def run_counts(self, run_id: str) -> RunCounts:
         """How many images ended how."""
         return reports.run_counts(self._store, run_id)

@@ -15,6 +15,12 @@ class UnsuitableDatabase(CatalogError):
     code = "catalog_database_unsuitable"
 
 
+class NotMigrated(CatalogError):
+    """The database does not have the tables that this code expects."""
+
+    code = "catalog_not_migrated"
+
+
 class UnknownRun(CatalogError):
     """No plan was stored under this run id."""
 

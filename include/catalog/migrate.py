@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
 from include.catalog.engine import READ_ONLY, create_catalog_engine, prepare
+from include.catalog.errors import NotMigrated
 from include.catalog.tables import metadata
 
 VERSION_TABLE = "image_proxy_alembic_version"
@@ -44,6 +45,13 @@ def is_migrated(engine: Engine) -> bool:
     with prepare(engine).connect().execution_options(**READ_ONLY) as connection:
         found = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_heads()
     return set(found) == set(ScriptDirectory(str(_MIGRATIONS)).get_heads())
+
+
+def require_migrated(engine: Engine) -> None:
+    """Raises `NotMigrated`, with the command to type, unless the tables are those that this code expects."""
+    if not is_migrated(engine):
+        shown = engine.url.render_as_string(hide_password=True)
+        raise NotMigrated(f"the catalog at {shown} is not migrated: run python -m include.catalog.migrate {shown}")
 
 
 def ours(name: str | None, type_: str, _parents: MutableMapping[Any, Any]) -> bool:

@@ -225,6 +225,7 @@ class ImageReport:
     filename: str
     outcome: Outcome | None  # the furthest stage's outcome; None: lost
     action: str | None
+    reason: str | None  # why an original was kept that a proxy was tried for
     code: str | None
     message: str | None
     original_bytes: int
@@ -255,6 +256,7 @@ class RunFigures:
     dag_run_id: str
     nova_endpoint: str | None
     started_at: datetime
+    finished_at: datetime | None
     images_listed: int
     proxies_created: int
     originals_kept: int
@@ -276,3 +278,8 @@ class RunFigures:
     output_tokens: int
     cost_usd: float | None  # None when no call of the run carries a cost
     cost_usd_projected: float | None
+
+    @property
+    def seconds(self) -> float | None:
+        """Return wall seconds from planning to the summary; None while the run goes on."""
+        return None if self.finished_at is None else (self.finished_at - self.started_at).total_seconds()

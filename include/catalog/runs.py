@@ -86,6 +86,21 @@ def finish_run(store: Store, run_id: str, note: str | None = None) -> None:
         )
 
 
+def latest_run_id(store: Store, dag_id: str) -> str | None:
+    """The run of this DAG that was planned last."""
+    runs = image_runs.c
+    newest = select(runs.run_id).where(runs.dag_id == dag_id).order_by(runs.started_at.desc(), runs.run_id.desc())
+    with store.reading() as connection:
+        return connection.scalar(newest.limit(1))
+
+
+def run_params(store: Store, run_id: str) -> dict[str, Any]:
+    """The parameters that a run was planned with, as its tasks are to follow them."""
+    with store.reading() as connection:
+        load_run(connection, run_id)
+        return dict(connection.scalars(select(image_runs.c.params).where(image_runs.c.run_id == run_id)).one())
+
+
 def _key(row: Row[Any]) -> WorkKey:
     return WorkKey(row.recipe_version, row.model_id, row.prompt_version)
 

@@ -101,6 +101,7 @@ def test_every_image_is_reported_in_order(catalog: Catalog, run: list[int]) -> N
         filename="00000.jpg",
         outcome=Outcome.ANALYSED,
         action="resized",
+        reason=None,
         code=None,
         message=None,
         original_bytes=4_000_000,
