@@ -91,7 +91,7 @@ def _open_picture(file: BinaryIO, kind: Format, structure: Structure) -> Image.I
         without_png_text(file, source)
     source.seek(0)
     if kind.name == "heif":  # the class itself: registering it would change Pillow for everybody in this process
-        from pillow_heif.as_plugin import HeifImageFile  # noqa: PLC0415 - 20 ms, for those who have such pictures
+        from pillow_heif.as_plugin import HeifImageFile
 
         picture: Image.Image = HeifImageFile(source)  # type: ignore[no-untyped-call]
         return picture

@@ -41,7 +41,7 @@ def _leave_signals_to_the_parent() -> None:
 
 def _limit_memory(limits: Limits) -> None:
     """Bound the address space, write no core file, and offer this process first when the machine runs out of memory."""
-    import resource  # noqa: PLC0415 - POSIX only, where this process is started
+    import resource
 
     with suppress(ValueError, OSError):  # not every system enforces it
         resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
@@ -68,8 +68,8 @@ def _die_with_the_parent() -> None:
 
 def _prepare_pillow() -> None:
     """Our limits in place of Pillow's, and no threads inside decoders: the pool has a process for each core."""
-    import pillow_heif.options  # noqa: PLC0415
-    from PIL import AvifImagePlugin, Image  # noqa: PLC0415
+    import pillow_heif.options
+    from PIL import AvifImagePlugin, Image
 
     Image.MAX_IMAGE_PIXELS = None
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
@@ -77,8 +77,8 @@ def _prepare_pillow() -> None:
 
 
 def _perform(request: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    from include.imaging.inspection import inspect_image  # noqa: PLC0415 - after the limits are in force
-    from include.imaging.proxy import write_proxy  # noqa: PLC0415
+    from include.imaging.inspection import inspect_image
+    from include.imaging.proxy import write_proxy
 
     if request["do"] == "inspect":
         return asdict(inspect_image(request["source"], limits))
@@ -108,7 +108,7 @@ def main() -> None:
     _limit_memory(limits)
     _die_with_the_parent()
     _prepare_pillow()
-    from include.imaging import proxy  # noqa: F401, PLC0415 - all imports before the first picture's time runs
+    from include.imaging import proxy  # noqa: F401 - all imports before the first picture's time runs
 
     os.write(replies, b'{"ready": true}\n')
     for line in sys.stdin.buffer:

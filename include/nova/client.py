@@ -109,7 +109,7 @@ def analyse_image(
     request = build_converse_request(model_id, image_uri, image_format, prompt, tier, bucket_owner)
     failures = malformed = 0
     while True:
-        result, call = _ask(client, request, prompt, image_uri)
+        result, call = _ask(client, request, prompt)
         if isinstance(result, NovaReply):
             return AnalysedImage(result, call)
         if result.sent:
@@ -129,9 +129,7 @@ def analyse_image(
             raise NovaError("interrupted", said, Disposition.RETURN, error.usage) from error
 
 
-def _ask(
-    client: Any, request: Mapping[str, Any], prompt: Prompt, image_uri: str
-) -> tuple[NovaReply | CallFailure, CallRecord]:
+def _ask(client: Any, request: Mapping[str, Any], prompt: Prompt) -> tuple[NovaReply | CallFailure, CallRecord]:
     """One request, whatever comes of it; only what is no error of AWS or of the connection is raised."""
     started_at, clock = datetime.now(UTC), time.monotonic()
     response: Mapping[str, Any] = {}
@@ -142,7 +140,7 @@ def _ask(
     except NovaError as error:
         result = CallFailure(error, sent=True)
     except Exception as exception:
-        failure = failure_of(exception, image_uri)
+        failure = failure_of(exception)
         if failure is None:
             raise
         result = failure

@@ -118,7 +118,7 @@ BY_AWS_CODE: dict[str, ErrorRule] = {
 
 # AWS says very different things under one code; these patterns (first match wins) tell them apart. The apostrophe in
 # "isn't supported" is typographic in Bedrock's own text, so no pattern crosses it.
-_DENIED = r"access\s*(is\s+)?denied|not authori[sz]ed|forbidden|permission"
+_DENIED = r"access.?denied|not authori[sz]ed|forbidden|permission"
 _BY_MESSAGE: tuple[tuple[str, re.Pattern[str], ErrorRule], ...] = (
     (
         "throttled",
@@ -178,17 +178,17 @@ class CallFailure:
     sent: bool
 
 
-def failure_of(exception: Exception, image_uri: str) -> CallFailure | None:
+def failure_of(exception: Exception) -> CallFailure | None:
     """Translate what boto3 raised; None when it is not an error of AWS or of the connection to it.
 
     A connection that breaks and an answer that does not come in time are never retried here: the model may have done
     the work and billed it. The image goes back to pending instead, where a person or a later run decides.
     """
-    from botocore import exceptions as boto  # noqa: PLC0415 - heavy, and only needed once something failed
-    from botocore.parsers import ResponseParserError  # noqa: PLC0415 - as above
+    from botocore import exceptions as boto
+    from botocore.parsers import ResponseParserError
 
     if isinstance(exception, boto.ClientError):
-        return CallFailure(_from_client_error(exception.response, image_uri), sent=True)
+        return CallFailure(_from_client_error(exception.response), sent=True)
     credentials = (
         boto.NoCredentialsError,
         boto.PartialCredentialsError,
@@ -215,12 +215,11 @@ def failure_of(exception: Exception, image_uri: str) -> CallFailure | None:
     return None
 
 
-def _from_client_error(response: dict[str, dict[str, object]], image_uri: str) -> NovaError:
+def _from_client_error(response: dict[str, dict[str, object]]) -> NovaError:
     error = response.get("Error", {})
     aws_code, words = str(error.get("Code") or "Unknown"), str(error.get("Message") or "")
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    # A picture may be called "forbidden city.jpg": its name must not decide what the refusal means.
-    rule = rule_for(aws_code, words.replace(image_uri, ""), status if isinstance(status, int) else None)
+    rule = rule_for(aws_code, words, status if isinstance(status, int) else None)
     # A signature error's text repeats the signed request, session token included: it must reach no row and no log.
     said = f"{aws_code}: {words}" if rule.quote else aws_code
     # The advice comes first to be cut last: it is what the reader can act on.

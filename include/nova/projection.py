@@ -24,7 +24,7 @@ def projected_input_tokens(model_id: str, width: int, height: int, prompt: Promp
     return image + math.ceil(written / CHARS_PER_TOKEN) + TOOL_FRAME_TOKENS
 
 
-def projected_cost_usd(  # noqa: PLR0917 - everyone names the last two
+def projected_cost_usd(
     model_id: str,
     width: int,
     height: int,

@@ -14,7 +14,7 @@ _URI = re.compile(r"s3://[a-z0-9][.\-a-z0-9]{1,61}[a-z0-9]/.+", re.DOTALL)
 _ACCOUNT = re.compile(r"[0-9]{12}")
 
 
-def build_converse_request(  # noqa: PLR0917 - everyone names the last two
+def build_converse_request(
     model_id: str,
     image_uri: str,
     image_format: str,

@@ -189,7 +189,6 @@ BASE_ID = (
             "bucket setting",
         ),
         ("ValidationException", 400, "Access denied to s3://b/k", "s3_access_denied", "fatal", "s3:GetObject"),
-        ("ValidationException", 400, "s3://b/k: access is denied.", "s3_access_denied", "fatal", "s3:GetObject"),
         ("ValidationException", 400, "serviceTier flex is not supported", "unsupported_tier", "fatal", "tier"),
         ("AccessDeniedException", 403, "not authorized", "access_denied", "fatal", "bedrock:InvokeModel"),
         ("AccessDeniedException", 403, "no s3:GetObject", "s3_access_denied", "fatal", "s3:ListBucket"),
@@ -207,14 +206,6 @@ def test_a_refusal_is_never_repeated_and_says_what_to_do(
     assert says in error.message
     assert [call.code for call in caller.calls] == [code]
     assert len(bedrock.requests) == 1
-
-
-def test_an_images_name_does_not_decide_what_a_refusal_means(caller: Caller, bedrock: Any) -> None:
-    uri = "s3://bucket/forbidden city, serviceTier, access denied.jpg"
-    bedrock.answers(bedrock.error("ValidationException", 400, f"The S3 object {uri} cannot be read: no such key."))
-    error = caller.fails(image_uri=uri)
-    assert (error.code, error.disposition) == ("validation", Disposition.FAIL)
-    assert uri in error.message
 
 
 def test_a_signature_error_takes_no_secret_along(caller: Caller, bedrock: Any) -> None:
