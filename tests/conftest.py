@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from include.local.nova_stand_in import NovaStandIn, StandInSettings
 from include.local.seaweedfs import SeaweedFS, find_weed
+
+# Airflow reads these when it is first imported, so they stand here, before any test module is.
+_AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
+atexit.register(shutil.rmtree, _AIRFLOW_HOME, ignore_errors=True)
+os.environ |= {
+    "AIRFLOW_HOME": str(_AIRFLOW_HOME),
+    "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parents[1] / "dags"),
+    "AIRFLOW__CORE__PLUGINS_FOLDER": str(Path(__file__).parents[1] / "plugins"),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+}
+for _name in [name for name in os.environ if name.startswith("IMAGE_PROXY_")]:
+    del os.environ[_name]  # a person's own settings are not the tests'
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +59,10 @@ def bucket(s3: Any) -> str:
     name = f"test-{uuid.uuid4().hex[:12]}"
     s3.create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture
+def stand_in(s3: Any) -> Iterator[NovaStandIn]:
+    """A Nova stand-in of the test's own, reading from `seaweedfs`."""
+    with NovaStandIn(StandInSettings(), s3) as server:
+        yield server

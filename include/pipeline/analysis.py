@@ -1,0 +1,156 @@
+"""Stage 3: one batch of proxies in, Nova's answers on the catalog's rows.
+
+Every request that reaches Nova is a row of its own before the next one is made, so that nothing is paid twice and cost
+is a sum over rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from include.catalog.errors import LeaseLost
+from include.catalog.records import Failure, NewAnalysis, NovaCall, Outcome, ProxyRecord, Stage, WorkItem
+from include.nova import (
+    Backoff,
+    CallRecord,
+    Disposition,
+    NovaError,
+    analyse_image,
+    card_for,
+    cost_usd,
+    load_prompt,
+    price_for,
+)
+from include.pipeline.batches import skip, skip_busy, work_through
+from include.pipeline.leases import LeaseKeeper, give_back
+from include.pipeline.params import PipelineParams
+from include.pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from include.catalog.catalog import Catalog
+
+log = logging.getLogger(__name__)
+
+TIER = "default"  # on demand
+BACKOFF = Backoff()
+
+
+class NovaRefused(PermissionError):
+    """Nova cannot be used at all as it is set up: retrying helps nobody. The message names what is missing."""
+
+    code = "nova_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisStage:
+    """Everything that analysing a batch needs. ``nova`` is a boto3 bedrock-runtime client that makes single attempts.
+
+    ``concurrency`` is the number of requests in flight.
+    """
+
+    catalog: Catalog
+    nova: Any
+    settings: Settings
+    params: PipelineParams
+    concurrency: int
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, run_id: str, batch_id: int) -> Mapping[Outcome, int]:
+        """Analyse one planned batch; return how many images had which outcome.
+
+        Raises `NovaRefused` when a permission or the model is missing, `RunCancelled` when stopped.
+        """
+        owner = uuid.uuid4().hex
+        batch = self.catalog.claim_batch(run_id, batch_id, Stage.ANALYSE, owner, self.settings.lease_seconds)
+        counts = Counter(skip_busy(self.catalog, run_id, batch.busy, Stage.ANALYSE))
+        with LeaseKeeper(self.catalog, owner, self.settings.lease_seconds):
+            image = _OneImage(self, run_id, owner)
+            counts.update(work_through(batch, image.decide, self.concurrency, self.stop))
+        return counts
+
+
+@dataclass(frozen=True, slots=True)
+class _OneImage:
+    """The way of one proxy through the stage, from its claimed row to its outcome."""
+
+    stage: AnalysisStage
+    run_id: str
+    owner: str
+
+    def decide(self, item: WorkItem) -> Outcome:
+        """Give one image its outcome, on its row; one whose lease was lost meanwhile goes back to pending."""
+        try:
+            return self._decide(item)
+        except LeaseLost as error:
+            return give_back(self.stage.catalog, self.run_id, self.owner, item, Stage.ANALYSE, error)
+
+    def _decide(self, item: WorkItem) -> Outcome:
+        catalog, file_id = self.stage.catalog, item.image.file_id
+        if item.analysed:
+            return skip(catalog, self.run_id, self.owner, item, Stage.ANALYSE, "analysis_exists")
+        if item.proxy is None:
+            return skip(catalog, self.run_id, self.owner, item, Stage.ANALYSE, "no_proxy")
+        try:
+            analysis, call = self._ask(file_id, item.proxy)
+        except NovaError as error:
+            return self._refused(file_id, error)
+        catalog.record_analysis(self.run_id, self.owner, file_id, analysis, call)
+        return Outcome.ANALYSED
+
+    def _ask(self, file_id: int, proxy: ProxyRecord) -> tuple[NewAnalysis, NovaCall]:
+        stage = self.stage
+        answered = analyse_image(
+            stage.nova,
+            model_id=stage.params.model_id,
+            image_uri=proxy.uri,
+            image_format=proxy.format,
+            prompt=load_prompt(stage.settings.prompt_file),
+            tier=TIER,
+            bucket_owner=stage.settings.bucket_owner,
+            on_call=lambda call: stage.catalog.record_call(self.run_id, file_id, self._priced(call, proxy)),
+            wait=stage.stop.wait,
+            backoff=BACKOFF,
+        )
+        reply = answered.reply
+        analysis = NewAnalysis(
+            description=reply.description,
+            labels=reply.labels,
+            visible_text=reply.visible_text,
+            objects=reply.objects,
+            stop_reason=reply.stop_reason,
+        )
+        return analysis, self._priced(answered.call, proxy)
+
+    def _priced(self, call: CallRecord, proxy: ProxyRecord) -> NovaCall:
+        """Put the price of what is billed beside what was reported; the stand-in bills nothing, its is a projection."""
+        stage = self.stage
+        overrides = stage.settings.price_overrides
+        model_id, billed = stage.params.model_id, 0
+        if call.input_tokens:  # a refused request is not billed
+            billed = card_for(model_id).billed_input_tokens(call.input_tokens, proxy.width, proxy.height)
+        projected = cost_usd(model_id, TIER, billed, call.output_tokens, overrides=overrides)
+        return NovaCall(
+            **dataclasses.asdict(call),
+            tier=TIER,
+            cost_usd=projected if call.endpoint == "aws" else None,
+            cost_usd_projected=projected,
+            price_date=price_for(model_id, TIER, overrides).date,
+        )
+
+    def _refused(self, file_id: int, error: NovaError) -> Outcome:
+        catalog = self.stage.catalog
+        log.warning("image %s: %s: %s", file_id, error.code, error)
+        if error.disposition is Disposition.FATAL:
+            raise NovaRefused(str(error)) from error
+        if error.disposition is Disposition.RETURN:
+            catalog.record_return(self.run_id, self.owner, file_id, Stage.ANALYSE, code=error.code, message=str(error))
+            return Outcome.RETURNED
+        catalog.record_failure(self.run_id, self.owner, file_id, Stage.ANALYSE, Failure(error.code, str(error)))
+        return Outcome.FAILED

@@ -1,0 +1,83 @@
+"""Work on a claimed batch with several threads: one image each, stopping early when asked or when it must."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from include.catalog.records import ClaimedBatch, Outcome, Stage, WorkItem
+
+if TYPE_CHECKING:
+    from include.catalog.catalog import Catalog
+
+log = logging.getLogger(__name__)
+
+
+class RunCancelled(RuntimeError):
+    """The task was told to stop; images without an outcome are pending again."""
+
+    code = "cancelled"
+
+
+def work_through(
+    batch: ClaimedBatch, work: Callable[[WorkItem], Outcome], threads: int, stop: threading.Event
+) -> Mapping[Outcome, int]:
+    """Run ``work`` on each item and count the outcomes.
+
+    An exception is infrastructure's: no further image is begun, those in flight end, and it is raised; what was decided
+    stays decided. Raises `RunCancelled` when ``stop`` was set before the end.
+    """
+    counts: Counter[Outcome] = Counter()
+    items = iter(batch.items)
+    with ThreadPoolExecutor(threads, thread_name_prefix="image") as executor:
+        running = {executor.submit(work, item) for item in islice(items, threads)}
+        try:
+            while running:
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                counts.update(future.result() for future in finished)
+                running |= _begin(executor, work, items, len(finished), stop)
+        except BaseException:
+            stop.set()
+            raise
+    if stop.is_set():
+        raise RunCancelled(f"stopped after {counts.total()} of {len(batch.items)} images; the rest is pending again")
+    return counts
+
+
+def _begin(
+    executor: ThreadPoolExecutor,
+    work: Callable[[WorkItem], Outcome],
+    items: Iterator[WorkItem],
+    count: int,
+    stop: threading.Event,
+) -> set[Future[Outcome]]:
+    if stop.is_set():
+        return set()
+    return {executor.submit(work, item) for item in islice(items, count)}
+
+
+SKIP_REASONS = {
+    "proxy_exists": "has a current proxy",
+    "analysis_exists": "has a current analysis",
+    "no_proxy": "has no current proxy to analyse",
+    "claimed_by_another_run": "another run is working on it",
+}
+
+
+def skip(catalog: Catalog, run_id: str, owner: str, item: WorkItem, stage: Stage, code: str) -> Outcome:
+    """Record that there is nothing to do for one image that we hold."""
+    catalog.record_skip(run_id, owner, item.image.file_id, stage, code=code, message=SKIP_REASONS[code])
+    return Outcome.SKIPPED
+
+
+def skip_busy(catalog: Catalog, run_id: str, busy: tuple[int, ...], stage: Stage) -> list[Outcome]:
+    """Record the images that another run is working on: they are that run's to decide."""
+    code = "claimed_by_another_run"
+    for file_id in busy:
+        catalog.record_skip(run_id, None, file_id, stage, code=code, message=SKIP_REASONS[code])
+    return [Outcome.SKIPPED] * len(busy)

@@ -1,0 +1,196 @@
+"""The parameters of one run: one list, from which the trigger form, the REST schema and the check are all made."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from include.catalog.records import Stage
+
+DEFAULT_MODEL_ID = "us.amazon.nova-2-lite-v1:0"
+
+
+class InvalidParams(ValueError):
+    """A param does not exist or its value does not fit; the message says what to type."""
+
+    code = "invalid_params"
+
+
+def _param(default: Any, title: str, description: str, **schema: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"title": title, "description": description, "schema": schema})
+
+
+_TIME = {"type": ["null", "string"], "format": "date-time", "examples": ["2026-11-01T00:00:00+00:00"]}
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineParams:
+    """What a person may choose for one run of `image_proxy_pipeline`."""
+
+    stages: tuple[str, ...] = _param(
+        ("proxy", "analyse"),
+        "Stages",
+        "What to do: make proxies, have Nova analyse them, or both (one stage a line).",
+        type="array",
+        items={"type": "string", "enum": ["proxy", "analyse"]},
+        minItems=1,
+        uniqueItems=True,
+        examples=["proxy", "analyse"],
+    )
+    limit: int | None = _param(
+        None,
+        "Limit",
+        "Take at most this many images, oldest upload first. Empty: 10,000.",
+        type=["null", "integer"],
+        minimum=1,
+        maximum=100_000,
+    )
+    force: bool = _param(
+        False,
+        "Force",
+        "Redo images that are done or failed before. What this run has redone is not redone again.",
+        type="boolean",
+    )
+    dry_run: bool = _param(
+        False,
+        "Dry run",
+        "Write nothing and call nobody: report what would be done, with projected bytes and cost.",
+        type="boolean",
+    )
+    file_ids: tuple[int, ...] | None = _param(
+        None,
+        "File ids",
+        "Only these rows of the catalog's table files, for example [1, 2, 3]. Empty: all unprocessed images.",
+        type=["null", "array"],
+        items={"type": "integer", "minimum": 1},
+        maxItems=10_000,
+    )
+    uploaded_from: datetime | None = _param(
+        None, "Uploaded from", "Only images uploaded at or after this time (with a UTC offset).", **_TIME
+    )
+    uploaded_to: datetime | None = _param(
+        None, "Uploaded to", "Only images uploaded before this time (with a UTC offset).", **_TIME
+    )
+    batch_size: int | None = _param(
+        None,
+        "Batch size",
+        "Images per mapped task. Empty: chosen so that scheduling stays under a tenth of the work.",
+        type=["null", "integer"],
+        minimum=1,
+        maximum=5000,
+    )
+    target_short_side: int = _param(
+        896,
+        "Target short side (px)",
+        "Shorter side of a proxy. 896 is Nova's own threshold; more keeps small text readable.",
+        type="integer",
+        minimum=256,
+        maximum=2048,
+    )
+    quality: int = _param(
+        85, "JPEG quality", "Quality of photographs' proxies.", type="integer", minimum=50, maximum=95
+    )
+    graphics_format: Literal["png", "webp"] = _param(
+        "png",
+        "Format of graphics",
+        "For graphics, text and transparency: PNG, or lossless WebP (about a third smaller).",
+        type="string",
+        enum=["png", "webp"],
+    )
+    model_id: str = _param(
+        DEFAULT_MODEL_ID,
+        "Model",
+        "Inference profile that answers. Its prefix (us, eu, jp, global) says where data may be processed.",
+        type="string",
+        minLength=1,
+        maxLength=2048,
+    )
+    max_failure_ratio: float = _param(
+        0.2,
+        "Highest failure ratio",
+        "The run is marked failed when more than this share of its attempted images failed.",
+        type="number",
+        minimum=0,
+        maximum=1,
+    )
+    max_cost_usd: float | None = _param(
+        None,
+        "Highest cost (US dollars)",
+        "Refuse to start when the projected cost is above this. Empty: no limit.",
+        type=["null", "number"],
+        minimum=0,
+    )
+
+    @property
+    def wanted(self) -> frozenset[Stage]:
+        """Return the stages as the catalog names them."""
+        return frozenset(Stage(name) for name in self.stages)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values, to be stored with the run."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            name: value.isoformat()
+            if isinstance(value, datetime)
+            else list(value)
+            if isinstance(value, tuple)
+            else value
+            for name, value in values.items()
+        }
+
+
+def param_schemas() -> dict[str, dict[str, Any]]:
+    """Return name -> JSON schema with default, title and description, in the order of the form."""
+    return {
+        field.name: {
+            "default": list(field.default) if isinstance(field.default, tuple) else field.default,
+            "title": field.metadata["title"],
+            "description": field.metadata["description"],
+            **field.metadata["schema"],
+        }
+        for field in dataclasses.fields(PipelineParams)
+    }
+
+
+def parse_params(conf: Mapping[str, Any]) -> PipelineParams:
+    """Check ``conf`` against the schemas and return it typed. Raises `InvalidParams`, naming each wrong param."""
+    schemas = param_schemas()
+    problems = [_unknown(name, schemas) for name in conf if name not in schemas]
+    problems += [text for name, value in conf.items() if name in schemas for text in _wrong(name, value, schemas[name])]
+    if problems:
+        raise InvalidParams("; ".join(problems))
+    params = PipelineParams(**{name: _typed(name, value) for name, value in conf.items()})
+    if params.uploaded_from and params.uploaded_to and params.uploaded_from >= params.uploaded_to:
+        raise InvalidParams("uploaded_from must be before uploaded_to")
+    return params
+
+
+def _unknown(name: str, schemas: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, schemas, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(schemas)}"
+    return f"unknown param {name!r}: {hint}"
+
+
+def _wrong(name: str, value: Any, schema: Mapping[str, Any]) -> list[str]:
+    from jsonschema import Draft202012Validator
+
+    problems = [f"{name}: {error.message}" for error in Draft202012Validator(schema).iter_errors(value)]
+    if not problems and schema.get("format") == "date-time" and value is not None:
+        try:
+            if datetime.fromisoformat(value).tzinfo is None:
+                problems.append(f"{name}: {value!r} has no UTC offset; type for example {schema['examples'][0]}")
+        except ValueError:
+            problems.append(f"{name}: {value!r} is not a time; type for example {schema['examples'][0]}")
+    return problems
+
+
+def _typed(name: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    if name in ("uploaded_from", "uploaded_to") and value is not None:
+        return datetime.fromisoformat(value).astimezone(UTC)
+    return value

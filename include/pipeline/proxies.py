@@ -1,0 +1,236 @@
+"""Stage 2: one batch of originals in, proxies on S3 and rows in the catalog out.
+
+Follow one image: `ProxyStage.run` claims its batch, `_proxy_image` fetches the original, has a decode worker look at
+it and make the proxy, decides whether the original serves as it is, uploads what Nova will read, and writes the row.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from include.catalog.errors import LeaseLost
+from include.catalog.records import Failure, NewProxy, Outcome, SourceImage, Stage, WorkItem
+from include.imaging import (
+    RESOURCE_CODES,
+    DecodeWorkers,
+    ImageInfo,
+    Limits,
+    ProxyError,
+    ProxyOptions,
+    ProxyResult,
+    WorkersStopped,
+    calculate_target_dimensions,
+)
+from include.pipeline.batches import RunCancelled, skip, skip_busy, work_through
+from include.pipeline.leases import LeaseKeeper, give_back
+from include.pipeline.settings import Settings
+from include.storage.errors import SourceError
+from include.storage.objects import object_key, upload_object
+from include.storage.sources import LocalSource, fetch_source
+
+if TYPE_CHECKING:
+    from include.catalog.catalog import Catalog
+
+log = logging.getLogger(__name__)
+
+# Downloads and uploads wait for the network: this many images more than decode workers are in flight to hide it.
+TRANSFER_THREADS = 2
+EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif"}
+
+
+class NotEnoughDisk(RuntimeError):
+    """The temporary folder has less free space than a batch may need; nothing was begun."""
+
+    code = "disk_full"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What Nova will read for one image: a local file with its format and dimensions, and how it came about."""
+
+    path: Path
+    outcome: Outcome
+    action: str
+    format: str
+    dimensions: tuple[int, int]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyStage:
+    """Everything that making the proxies of a batch needs. ``s3`` is a boto3 S3 client."""
+
+    catalog: Catalog
+    s3: Any
+    settings: Settings
+    options: ProxyOptions
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, run_id: str, batch_id: int) -> Mapping[Outcome, int]:
+        """Make the proxies of one planned batch; return how many images had which outcome.
+
+        Raises for infrastructure only (storage away, disk full, cancelled): a bad picture is an outcome on its row.
+        """
+        self._check_disk()
+        owner = uuid.uuid4().hex
+        batch = self.catalog.claim_batch(run_id, batch_id, Stage.PROXY, owner, self.settings.lease_seconds)
+        counts = Counter(skip_busy(self.catalog, run_id, batch.busy, Stage.PROXY))
+        count = self.settings.workers or len(os.sched_getaffinity(0))
+        with (
+            LeaseKeeper(self.catalog, owner, self.settings.lease_seconds),
+            tempfile.TemporaryDirectory(prefix="image-proxy-", dir=self.settings.temp_dir) as scratch,
+            DecodeWorkers(count, _limits(self.settings)) as workers,
+        ):
+            image = _OneImage(self, run_id, owner, workers, Path(scratch))
+            counts.update(work_through(batch, image.decide, count + TRANSFER_THREADS, self.stop))
+        return counts
+
+    def _check_disk(self) -> None:
+        free = shutil.disk_usage(self.settings.temp_dir).free
+        if free < self.settings.min_free_bytes:
+            raise NotEnoughDisk(
+                f"{self.settings.temp_dir} has {free // 1024**2} MB free, a batch wants "
+                f"{self.settings.min_free_bytes // 1024**2} MB: free some, or set IMAGE_PROXY_TEMP_DIR"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _OneImage:
+    """The way of one image through the stage, from its claimed row to its outcome."""
+
+    stage: ProxyStage
+    run_id: str
+    owner: str
+    workers: DecodeWorkers
+    scratch: Path
+
+    def decide(self, item: WorkItem) -> Outcome:
+        """Give one image its outcome, on its row; one whose lease was lost meanwhile goes back to pending."""
+        try:
+            return self._decide(item)
+        except LeaseLost as error:
+            return give_back(self.stage.catalog, self.run_id, self.owner, item, Stage.PROXY, error)
+
+    def _decide(self, item: WorkItem) -> Outcome:
+        catalog, file_id = self.stage.catalog, item.image.file_id
+        if item.proxied:
+            return skip(catalog, self.run_id, self.owner, item, Stage.PROXY, "proxy_exists")
+        try:
+            proxy = self._make(item.image)
+        except (ProxyError, SourceError) as error:
+            log.warning("image %s (%s): %s: %s", file_id, item.image.uri, error.code, error)
+            failure = Failure(error.code, str(error), transient=error.transient)
+            catalog.record_failure(self.run_id, self.owner, file_id, Stage.PROXY, failure)
+            return Outcome.FAILED
+        except WorkersStopped as error:
+            raise RunCancelled("stopped while decoding") from error
+        catalog.record_proxy(self.run_id, self.owner, file_id, proxy)
+        return proxy.outcome
+
+    def _make(self, image: SourceImage) -> NewProxy:
+        started = time.monotonic()
+        settings = self.stage.settings
+        source = fetch_source(image.uri, self.scratch, self.stage.s3, max_bytes=settings.max_source_bytes)
+        output = self.scratch / f"{image.file_id}.proxy"
+        try:
+            info = self.workers.inspect(source.path)
+            served = self._serve(source, info, output)
+            uri, uploaded, sha256 = self._store(image, served)
+            return NewProxy(
+                outcome=served.outcome,
+                action=served.action,
+                uri=uri,
+                format=served.format,
+                width=served.dimensions[0],
+                height=served.dimensions[1],
+                original_width=info.width,
+                original_height=info.height,
+                original_bytes=source.size_bytes,
+                proxy_bytes=served.path.stat().st_size,
+                bytes_uploaded=uploaded,
+                seconds=time.monotonic() - started,
+                sha256=sha256,
+                reason=served.reason,
+            )
+        finally:
+            output.unlink(missing_ok=True)
+            if source.temporary:
+                source.path.unlink(missing_ok=True)
+
+    def _serve(self, source: LocalSource, info: ImageInfo, output: Path) -> Served:
+        """Choose between the proxy and the original, by size and by the rule for falling back."""
+        may_keep = _may_keep(info, self.stage.settings.keep_original)
+        if may_keep and self._fits(info):
+            return _kept(source, info, reason=None)
+        try:
+            result = self.workers.create_proxy(source.path, output, self.stage.options)
+        except ProxyError as error:
+            if may_keep and error.code in RESOURCE_CODES:
+                return _kept(source, info, reason=error.code)
+            raise
+        if may_keep and result.proxy_size_bytes >= source.size_bytes:
+            return _kept(source, info, reason="proxy_larger")
+        return _proxied(output, result)
+
+    def _fits(self, info: ImageInfo) -> bool:
+        size = (info.width, info.height)
+        return calculate_target_dimensions(*size, self.stage.options.target_short_side) == size
+
+    def _store(self, image: SourceImage, served: Served) -> tuple[str, int, str | None]:
+        """Upload what Nova will read; a kept original that is in S3 already stays where it is."""
+        if served.outcome is Outcome.KEPT and image.uri.startswith("s3://"):
+            return image.uri, 0, None
+        settings = self.stage.settings
+        recipe = self.stage.options.version
+        stored = upload_object(
+            self.stage.s3,
+            served.path,
+            settings.required_bucket,
+            object_key(
+                settings.prefix,
+                recipe_version=recipe,
+                content_version=image.content_version,
+                original_stem=Path(image.filename).stem,
+                source_file_id=image.file_id,
+                extension=EXTENSIONS[served.format],
+            ),
+            content_type=f"image/{served.format}",
+            source_id=image.file_id,
+            metadata={"recipe-version": recipe},
+        )
+        return stored.uri, stored.size_bytes, stored.sha256
+
+
+def _may_keep(info: ImageInfo, keep_original: str) -> bool:
+    """Whether the original may be given to Nova: it takes it as it is, and policy lets its metadata leave."""
+    if keep_original == "never" or not info.nova_ready:
+        return False
+    return keep_original == "always" or info.clean
+
+
+def _kept(source: LocalSource, info: ImageInfo, reason: str | None) -> Served:
+    return Served(source.path, Outcome.KEPT, "kept", info.format, (info.width, info.height), reason)
+
+
+def _proxied(output: Path, result: ProxyResult) -> Served:
+    return Served(output, Outcome.PROXIED, result.action, result.format, result.proxy_dimensions)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        max_pixels=settings.max_pixels,
+        max_bytes=settings.max_source_bytes,
+        seconds=settings.decode_seconds,
+        memory_bytes=settings.decode_memory_bytes,
+    )

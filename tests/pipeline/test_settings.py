@@ -1,0 +1,48 @@
+"""Deployment settings: environment over file over defaults, and errors that name the setting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from include.pipeline.settings import SettingsError, load_settings
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "image_proxy.toml"
+    file.write_text('bucket = "from-file"\nnova_concurrency = 8\n')
+    monkeypatch.setenv("IMAGE_PROXY_SETTINGS_FILE", str(file))
+    monkeypatch.setenv("IMAGE_PROXY_BUCKET", "from-environment")
+    settings = load_settings()
+    assert (settings.bucket, settings.nova_concurrency) == ("from-environment", 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("IMAGE_PROXY_NOVA_CONCURRENCY", "lots", "IMAGE_PROXY_NOVA_CONCURRENCY"),
+        ("IMAGE_PROXY_KEEP_ORIGINAL", "maybe", "'never', 'if_clean' or 'always'"),
+        ("IMAGE_PROXY_BUKET", "x", "unknown setting IMAGE_PROXY_BUKET; known are"),
+        ("IMAGE_PROXY_SETTINGS_FILE", "/nowhere.toml", "/nowhere.toml, which is not a file"),
+    ],
+)
+def test_a_wrong_setting_is_named(name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    assert said in str(error.value)
+
+
+def test_a_misspelt_key_in_the_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "image_proxy.toml"
+    file.write_text('buckett = "x"\n')
+    monkeypatch.setenv("IMAGE_PROXY_SETTINGS_FILE", str(file))
+    with pytest.raises(SettingsError, match="BUCKETT"):
+        load_settings()
+
+
+def test_a_missing_bucket_says_how_to_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IMAGE_PROXY_BUCKET", raising=False)
+    with pytest.raises(SettingsError, match="IMAGE_PROXY_BUCKET is not set"):
+        _ = load_settings().required_bucket
