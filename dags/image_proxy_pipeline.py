@@ -1,0 +1,80 @@
+"""
+### Image proxies for Amazon Nova
+
+Lists unprocessed images from the catalog, makes a small proxy of each (shorter side 896 px, sRGB, upright, without
+metadata), uploads only proxies to S3, has Amazon Nova 2 Lite describe them by S3 URI, and writes the analysis and the
+*measured* savings back to the catalog.
+
+| task | what it does |
+|---|---|
+| `plan` | checks the params, lists images, projects bytes and cost, stores batches |
+| `images.proxy` | one mapped task a batch: makes and uploads proxies with all cores |
+| `images.analyse` | calls Nova for the same batch, within the pool `nova` |
+| `summary` | closes the run and logs its figures, whatever happened |
+| `gate` | turns the run red when planning failed, too many images failed, or any was lost |
+
+**Started by** its schedule (everything unprocessed that was uploaded before the interval's end), a backfill (what was
+uploaded inside each interval), or by hand with params (everything unprocessed so far).
+
+**A bad picture never stops a run**: it is recorded on its row with a code and a message, and left alone until `force`.
+Infrastructure trouble fails the task; its retry repeats only images without an outcome.
+
+**Needs** the connections `catalog_default` and `aws_default`, the pool `nova`, and `IMAGE_PROXY_BUCKET` in the
+environment.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import CronDataIntervalTimetable, TriggerRule, WeightRule, dag, task_group
+from image_proxy.operators import (
+    ImageProxyOperator,
+    NovaAnalysisOperator,
+    PlanBatchesOperator,
+    RunGateOperator,
+    SummariseRunOperator,
+)
+from image_proxy.params import pipeline_params
+from image_proxy.slots import nova_slots
+
+
+@dag(
+    dag_id="image_proxy_pipeline",
+    schedule=CronDataIntervalTimetable("0 * * * *", timezone="UTC"),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=4,
+    params=pipeline_params(),
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=30), "retry_exponential_backoff": True},
+    tags=["images", "nova", "proxies"],
+    doc_md=__doc__,
+)
+def image_proxy_pipeline() -> None:
+    """Wire plan, mapped batches, summary and gate."""
+    plan = PlanBatchesOperator(task_id="plan")
+
+    @task_group(group_id="images")
+    def images(batch: dict[str, object]) -> None:
+        # "upstream" weights let the first batch be analysed while others are resized; the default runs all proxies
+        # first.
+        label = "{{ task.batch['label'] }}"
+        proxy = ImageProxyOperator(
+            task_id="proxy", batch=batch, map_index_template=label, weight_rule=WeightRule.UPSTREAM
+        )
+        analyse = NovaAnalysisOperator(
+            task_id="analyse",
+            batch=batch,
+            map_index_template=label,
+            weight_rule=WeightRule.UPSTREAM,
+            **nova_slots(),
+        )
+        proxy >> analyse
+
+    summary = SummariseRunOperator(task_id="summary", trigger_rule=TriggerRule.ALL_DONE)
+    gate = RunGateOperator(task_id="gate", retries=0)
+    plan >> images.expand(batch=plan.output) >> summary
+    [plan, summary] >> gate
+
+
+image_proxy_pipeline()

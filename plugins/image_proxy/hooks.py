@@ -1,0 +1,69 @@
+"""Hooks: Airflow connections to what the pipeline works with."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.amazon.aws.hooks.bedrock import BedrockRuntimeHook
+from airflow.sdk import BaseHook
+
+if TYPE_CHECKING:
+    from botocore.config import Config
+
+    from include.catalog.catalog import Catalog
+
+
+class CatalogHook(BaseHook):
+    """The image catalog behind any SQL connection (SQLite or PostgreSQL).
+
+    :param catalog_conn_id: Airflow connection of the database that holds the catalog.
+    """
+
+    conn_name_attr = "catalog_conn_id"
+    default_conn_name = "catalog_default"
+    hook_name = "Image catalog"
+
+    def __init__(self, catalog_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.catalog_conn_id = catalog_conn_id
+
+    def get_conn(self) -> Catalog:
+        """Return the catalog, its engine prepared for several writers. Raises when it has not been migrated."""
+        from include.catalog.catalog import Catalog
+        from include.catalog.migrate import require_migrated
+
+        engine = BaseHook.get_hook(self.catalog_conn_id).get_sqlalchemy_engine()
+        require_migrated(engine)
+        return Catalog(engine)
+
+
+class NovaHook(BedrockRuntimeHook):
+    """Bedrock Runtime with the retries that are safe for a model that bills each request.
+
+    botocore repeats a read timeout by itself, and both requests may be billed; so retries are the pipeline's own, by
+    error code. Everything else (region, role, endpoint, proxies) comes from the connection.
+
+    :param aws_conn_id: Airflow connection to AWS.
+    """
+
+    @cached_property
+    def _single_attempt(self) -> Config:
+        from botocore.config import Config
+
+        from include.nova import client_config
+
+        return Config(**client_config())
+
+    @property
+    def config(self) -> Config:
+        """Return the connection's botocore configuration with the single attempt laid over it."""
+        return super().config.merge(self._single_attempt)
+
+    @property
+    def endpoint(self) -> str:
+        """Return who answers: "aws", or "stand-in" for any other host."""
+        from include.nova import endpoint_of
+
+        client: Any = self.conn
+        return endpoint_of(client)

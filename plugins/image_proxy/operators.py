@@ -1,0 +1,269 @@
+"""Operators: each reads its connections and settings, and calls one stage of `include.pipeline`."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, conf
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from include.catalog.records import Outcome
+from include.pipeline.identity import RunIdentity, Window, window_of
+from include.pipeline.params import InvalidParams, PipelineParams, parse_params
+from include.pipeline.settings import Settings, SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from include.catalog.catalog import Catalog
+
+
+def _identity(context: Context, task: str | None = None) -> RunIdentity:
+    run = context["dag_run"]
+    return RunIdentity(run.dag_id, run.run_id, task)
+
+
+def _named(counts: Mapping[Outcome, int]) -> dict[str, int]:
+    return {outcome.value: count for outcome, count in counts.items()}
+
+
+class _CatalogOperator(BaseOperator):
+    """What all operators share: deployment settings, the catalog they name, and their docstring as the UI's doc."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"doc_md": inspect.getdoc(type(self)), **kwargs})
+
+    def settings(self) -> Settings:
+        return load_settings()
+
+    def catalog(self, settings: Settings) -> Catalog:
+        from image_proxy.hooks import CatalogHook
+
+        return CatalogHook(settings.catalog_conn_id).get_conn()
+
+
+class PlanBatchesOperator(_CatalogOperator):
+    """List unprocessed images, project their cost, and store the run's batches in the catalog.
+
+    Returns one small mapping per batch (`run_id`, `batch_id`, `label`); membership stays on the catalog's rows.
+    Unknown or wrong params, wrong settings and a projected cost above `max_cost_usd` fail the task at once, before
+    anything is written. Under `dry_run` it writes nothing, logs the projection and returns no batches.
+    """
+
+    ui_color = "#e8f1fb"
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        from image_proxy.hooks import NovaHook
+        from include.nova import NovaError
+        from include.pipeline.plan import CostLimitExceeded, plan_run
+
+        run = context["dag_run"]
+        try:
+            params = parse_params({**dict(context["params"]), **(run.conf or {})})
+            settings = self.settings()
+            plan = plan_run(
+                self.catalog(settings),
+                _identity(context),
+                params,
+                settings,
+                window_of(run.run_type, run.data_interval_start, run.data_interval_end, run.start_date),
+                nova_endpoint=NovaHook(aws_conn_id=settings.aws_conn_id).endpoint
+                if "analyse" in params.stages
+                else None,
+                max_batches=conf.getint("core", "max_map_length"),
+            )
+        except (InvalidParams, SettingsError, CostLimitExceeded, NovaError) as error:
+            raise AirflowFailException(f"{error.code}: {error}") from error
+        self._tell(context, dataclasses.asdict(plan.projection), params)
+        return [
+            {"run_id": _identity(context).run_id, "batch_id": batch.batch_id, "label": _label(batch)}
+            for batch in plan.batches
+        ]
+
+    def _tell(self, context: Context, projection: dict[str, Any], params: PipelineParams) -> None:
+        verb = "dry run, nothing was written: would take" if params.dry_run else "takes"
+        self.log.info("%s %s", verb, projection)
+        context["ti"].xcom_push(key="projection", value=projection)
+
+
+class ImageProxyOperator(_CatalogOperator):
+    """Make the proxies of one batch with all cores, and upload them to S3.
+
+    With ``batch`` (from `PlanBatchesOperator`, mapped) it works on images that a run has planned. Without, it plans
+    for itself: the unprocessed images among ``file_ids``, or all of them up to ``limit``. A picture that cannot be
+    proxied is an outcome on its catalog row and never fails the task; storage, database or disk trouble does, and a
+    retry repeats only images without an outcome. Creating a proxy never calls Nova. Returns the number of images by
+    outcome.
+
+    :param batch: What to work on: `run_id` and `batch_id` of a stored plan. (templated)
+    :param file_ids: Rows of the catalog's table `files`, when there is no batch. (templated)
+    :param limit: Most images to take, when there is no batch.
+    :param force: Redo proxies that exist.
+    :param target_short_side: Shorter side of a proxy in pixels, 256 to 2048.
+    :param quality: JPEG quality of photographs, 50 to 95.
+    :param graphics_format: "png" or "webp" (lossless) for graphics, text and transparency.
+    :param bucket: Bucket in place of the setting ``IMAGE_PROXY_BUCKET``. (templated)
+    """
+
+    template_fields: Sequence[str] = ("batch", "file_ids", "bucket")
+    ui_color = "#dff3e4"
+
+    def __init__(
+        self,
+        *,
+        batch: Mapping[str, Any] | None = None,
+        file_ids: Sequence[int] | None = None,
+        limit: int | None = None,
+        force: bool = False,
+        target_short_side: int = 896,
+        quality: int = 85,
+        graphics_format: str = "png",
+        bucket: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.batch = batch
+        self.file_ids = file_ids
+        self.limit = limit
+        self.force = force
+        self.target_short_side = target_short_side
+        self.quality = quality
+        self.graphics_format = graphics_format
+        self.bucket = bucket
+        self._stop: threading.Event | None = None
+
+    def settings(self) -> Settings:
+        return load_settings(**({"bucket": self.bucket} if self.bucket else {}))
+
+    def execute(self, context: Context) -> dict[str, int]:
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+        from include.pipeline.plan import proxy_options
+        from include.pipeline.proxies import ProxyStage
+
+        self._stop = threading.Event()
+        settings = self.settings()
+        catalog = self.catalog(settings)
+        totals: Counter[Outcome] = Counter()
+        for run_id, batch_id in self._batches(context, catalog, settings):
+            params = parse_params(catalog.run_params(run_id))
+            stage = ProxyStage(catalog, S3Hook(settings.aws_conn_id).conn, settings, proxy_options(params), self._stop)
+            totals.update(stage.run(run_id, batch_id))
+        self.log.info("outcomes: %s", _named(totals))
+        return _named(totals)
+
+    def _batches(self, context: Context, catalog: Catalog, settings: Settings) -> list[tuple[str, int]]:
+        if self.batch is not None:
+            return [(self.batch["run_id"], self.batch["batch_id"])]
+        from include.pipeline.plan import plan_run
+
+        params = parse_params(
+            {
+                "stages": ["proxy"],
+                "file_ids": None if self.file_ids is None else [int(file_id) for file_id in self.file_ids],
+                "limit": self.limit,
+                "force": self.force,
+                "target_short_side": self.target_short_side,
+                "quality": self.quality,
+                "graphics_format": self.graphics_format,
+            }
+        )
+        instance = context["ti"]
+        identity = _identity(context, f"{instance.task_id}[{instance.map_index}]")
+        plan = plan_run(catalog, identity, params, settings, Window(), nova_endpoint=None, max_batches=1)
+        return [(identity.run_id, batch.batch_id) for batch in plan.batches]
+
+    def on_kill(self) -> None:
+        """Begin no further image; what is in flight ends or goes back to pending."""
+        if self._stop is not None:
+            self._stop.set()
+
+
+class NovaAnalysisOperator(_CatalogOperator):
+    """Have Nova describe one batch of proxies, and write each answer to the catalog before the next call.
+
+    It keeps as many requests in flight as it takes slots of its pool (``pool_slots``), so that the pool bounds
+    requests across tasks, runs and backfills. Throttled images go back to pending; a refused one is an outcome on its
+    row; a missing permission or model fails the task at once. Returns the number of images by outcome.
+
+    :param batch: What to work on: `run_id` and `batch_id` of a stored plan. (templated)
+    """
+
+    template_fields: Sequence[str] = ("batch",)
+    ui_color = "#efe6fa"
+
+    def __init__(self, *, batch: Mapping[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.batch = batch
+        self._stop: threading.Event | None = None
+
+    def execute(self, context: Context) -> dict[str, int]:
+        from image_proxy.hooks import NovaHook
+        from include.pipeline.analysis import AnalysisStage, NovaRefused
+
+        self._stop = threading.Event()
+        settings = self.settings()
+        catalog = self.catalog(settings)
+        params = parse_params(catalog.run_params(self.batch["run_id"]))
+        if "analyse" not in params.stages:
+            raise AirflowSkipException("this run makes proxies only")
+        nova = NovaHook(aws_conn_id=settings.aws_conn_id).conn
+        stage = AnalysisStage(catalog, nova, settings, params, self.pool_slots, self._stop)
+        try:
+            counts = stage.run(self.batch["run_id"], self.batch["batch_id"])
+        except NovaRefused as error:
+            raise AirflowFailException(str(error)) from error
+        self.log.info("outcomes: %s", _named(counts))
+        return _named(counts)
+
+    def on_kill(self) -> None:
+        """Make no further call; an answer that arrives is still written, for it has been paid."""
+        if self._stop is not None:
+            self._stop.set()
+
+
+class SummariseRunOperator(_CatalogOperator):
+    """Close the run in the catalog and log its figures, all of them queried from its rows. Runs whatever happened."""
+
+    ui_color = "#fdf3d8"
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from include.pipeline.summary import summarise
+
+        catalog = self.catalog(self.settings())
+        report = summarise(catalog, _identity(context).run_id)
+        if report is None:
+            self.log.info("no run is stored: a dry run, or planning failed")
+            return {}
+        self.log.info("%s", report.text())
+        return report.counts()
+
+
+class RunGateOperator(_CatalogOperator):
+    """Fail the run when it did not do what it planned, judged from the catalog.
+
+    Red when more than ``max_failure_ratio`` of the attempted images failed, or when any listed image has no outcome
+    (infrastructure gave way). Wire it downstream of the plan and of the summary: ``[plan, summary] >> gate``.
+    """
+
+    ui_color = "#fbe3e0"
+
+    def execute(self, context: Context) -> None:
+        from include.pipeline.gate import RunRejected, check_run
+
+        params = parse_params(dict(context["params"]))
+        if params.dry_run:
+            return
+        try:
+            check_run(self.catalog(self.settings()), _identity(context).run_id, params.max_failure_ratio)
+        except RunRejected as error:
+            raise AirflowFailException(str(error)) from error
+
+
+def _label(batch: Any) -> str:
+    return f"batch {batch.batch_id}: {batch.size} image{'' if batch.size == 1 else 's'}"

@@ -1,0 +1,13 @@
+"""The one file that Airflow's plugin scan executes: it names the plugin, the package beside it does the work.
+
+Airflow executes every file under `plugins/` in every component and again in each task process; `.airflowignore` keeps
+the package out of that scan, and everybody imports it by its bare name (`image_proxy`).
+"""
+
+from airflow.plugins_manager import AirflowPlugin
+
+
+class ImageProxyPlugin(AirflowPlugin):
+    """Image proxies for Amazon Nova: operators and hooks are imported from `image_proxy`."""
+
+    name = "image_proxy"
