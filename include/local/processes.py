@@ -102,6 +102,15 @@ class ChildServer:
         """Started and not ended by itself since."""
         return self._process is not None and self._process.poll() is None
 
+    def wait(self, seconds: float) -> int | None:
+        """The exit code, as soon as the process has ended by itself; None when it still runs after `seconds`."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} is not started")
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
     def start(self) -> Self:
         """Start and wait until ready. Raises `ServerFailed` with the end of the log; nothing is left running then."""
         if self._process is not None:

@@ -1,0 +1,42 @@
+# `make run` does the main job on an embedded cloud, `make test` passes the tests; both set themselves up.
+# Everything they make lies in .venv and var/.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.lock-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run up test check clean lock
+
+help: ## what there is to type
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 14
+
+$(READY): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@echo "Installing the pinned dependencies into $(VENV) (about a minute, once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+run: $(READY) ## the main job on an embedded cloud; IMAGES=folder for your own pictures
+	@$(BIN)/python -m scripts.run
+
+up: $(READY) ## Airflow's UI on the embedded cloud, until Ctrl-C
+	@$(BIN)/python -m scripts.up
+
+check: $(READY) ## lint, format, import directions, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+test: check ## all checks and tests
+	$(BIN)/python -m pytest
+
+clean: ## stop what is left running, and remove all that the others made
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m scripts.clean; fi
+	rm -rf var $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+lock: ## write requirements.lock anew from requirements.txt (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements.txt -o requirements.lock

@@ -1,0 +1,170 @@
+"""Airflow on a laptop: its environment, and its components as plain processes on loopback.
+
+The same code runs under `make run`, `make up` and the end-to-end tests; what differs from a real deployment is
+connections and environment only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from include.local.credentials import write_private
+from include.local.processes import ChildServer, free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+POOL = "nova"
+USER = "admin"
+READY_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class AirflowHome:
+    """A folder that holds one laptop Airflow: its database, logs and secrets (made on the spot, mode 0600)."""
+
+    path: Path
+
+    def environment(self, connections: Mapping[str, Mapping[str, Any]], bucket: str) -> dict[str, str]:
+        """Return the environment of every Airflow process; ``connections`` are Airflow's JSON connections by id."""
+        own = {
+            "AIRFLOW_HOME": str(self.path),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.path / "passwords.json"),
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+            "IMAGE_PROXY_BUCKET": bucket,
+            **self._secrets(),
+            **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()},
+        }
+        return {**os.environ, **own}
+
+    def migrate(self, env: Mapping[str, str]) -> None:
+        """Create or upgrade Airflow's own database; quick when this Airflow has done it before."""
+        from airflow import __version__
+
+        marker = self.path / "migrated"
+        if marker.exists() and marker.read_text(encoding="utf-8") == __version__:
+            return
+        run_airflow(["db", "migrate"], env)
+        marker.write_text(__version__, encoding="utf-8")
+
+    @property
+    def password(self) -> str:
+        """Return the password of the user ``admin``."""
+        return _kept(self.path / "passwords.json", lambda: {USER: secrets.token_urlsafe(12)})[USER]
+
+    def _secrets(self) -> dict[str, str]:
+        self.path.mkdir(parents=True, exist_ok=True)
+        _ = self.password  # the auth manager would make one of its own, and print it
+        return _kept(self.path / "secrets.json", _new_secrets)
+
+
+def run_airflow(arguments: Iterable[str], env: Mapping[str, str]) -> str:
+    """Run one Airflow command and return what it printed; raises with its last lines when it fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow", *arguments], env=dict(env), capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        raise RuntimeError(f"airflow {' '.join(arguments)} failed ({done.returncode}):\n{tail}")
+    return done.stdout
+
+
+class AirflowStack:
+    """Scheduler, DAG processor and API server on 127.0.0.1, started and stopped together; a context manager.
+
+    ``env`` is what `AirflowHome.environment` returned; `AirflowHome.migrate` must have been called.
+    """
+
+    def __init__(self, home: AirflowHome, env: Mapping[str, str], log_dir: Path, port: int | None = None) -> None:
+        self.home = home
+        self.port = port or free_port()
+        self.env = {
+            **env,
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+        }
+        self._log_dir = log_dir
+        self._running = ExitStack()
+        self.servers: dict[str, ChildServer] = {}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as starting:
+            for name, arguments, ready in (
+                ("api-server", ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"], self._answers),
+                # Their log servers would listen on every interface; logs are read from the shared folder instead.
+                ("scheduler", ["--skip-serve-logs"], lambda: self._healthy("scheduler")),
+                ("dag-processor", [], lambda: self._healthy("dag_processor")),
+                ("triggerer", ["--skip-serve-logs"], lambda: self._healthy("triggerer")),
+            ):
+                self.servers[name] = starting.enter_context(self._component(name, arguments, ready))
+            self._running = starting.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._running.close()
+
+    @property
+    def url(self) -> str:
+        """Return the address of the UI and of the REST API."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self) -> httpx.Client:
+        """Return a REST client that is logged in as the administrator."""
+        answer = httpx.post(f"{self.url}/auth/token", json={"username": USER, "password": self.home.password})
+        answer.raise_for_status()
+        token = answer.json()["access_token"]
+        return httpx.Client(base_url=f"{self.url}/api/v2", headers={"Authorization": f"Bearer {token}"}, timeout=60)
+
+    def _component(self, name: str, arguments: list[str], ready: Callable[[], bool]) -> ChildServer:
+        return ChildServer(
+            f"Airflow's {name}",
+            [sys.executable, "-m", "airflow", name, *arguments],
+            env=self.env,
+            log_path=self._log_dir / f"{name}.log",
+            ready=ready,
+            record_path=self.home.path / "processes" / f"{name}.json",
+            ready_seconds=READY_SECONDS,
+        )
+
+    def _answers(self) -> bool:
+        return httpx.get(f"{self.url}/api/v2/version", timeout=5).status_code == httpx.codes.OK
+
+    def _healthy(self, component: str) -> bool:
+        health = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
+        return bool(health[component]["status"] == "healthy")
+
+
+def _new_secrets() -> dict[str, str]:
+    from cryptography.fernet import Fernet
+
+    return {
+        "AIRFLOW__CORE__FERNET_KEY": Fernet.generate_key().decode(),
+        "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(32),
+    }
+
+
+def _kept(path: Path, make: Callable[[], dict[str, str]]) -> dict[str, str]:
+    """Return the secrets kept at ``path``, made at the first call."""
+    if not path.exists():
+        write_private(path, json.dumps(make()))
+    return dict(json.loads(path.read_text(encoding="utf-8")))

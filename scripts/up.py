@@ -1,0 +1,121 @@
+"""`make up`: Airflow's UI on the embedded cloud, until Ctrl-C.
+
+The same deployment as `make run`, with a scheduler: pool and connections are made over Airflow's REST API, the DAGs are
+unpaused, and the sample pictures stand in the catalog, waiting for a run to be triggered.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+from datetime import UTC, datetime
+
+import httpx
+from rich.console import Console
+
+from include.local.airflow import USER, AirflowStack
+from include.local.laptop import VAR, Laptop, LaptopBusy, laptop, picture_folders
+from include.local.processes import ServerFailed, free_port
+from include.local.registration import register_folders
+from include.pipeline.settings import load_settings
+from include.storage.errors import StorageError
+from scripts.interrupts import Interrupted, raise_on_signals
+
+PREFERRED_PORT = 8080  # Airflow's own
+DAGS = ("image_proxy_pipeline",)
+PARSE_SECONDS = 90
+POLL_SECONDS = 0.5
+SLOTS = 8
+
+
+class DagsMissing(RuntimeError):
+    """The DAG processor did not bring the DAGs in time; its import errors are in the message."""
+
+    code = "dags_missing"
+
+
+def main() -> int:
+    """Serve until a signal; return 0 when stopped by one, 2 when it could not begin, 1 when a component ended."""
+    console = Console()
+    raise_on_signals()
+    try:
+        with laptop(VAR) as machine:
+            register_folders(machine.catalog, picture_folders(machine.var), datetime.now(UTC))
+            with console.status("Starting Airflow (about half a minute; longer the first time)"):
+                machine.home.migrate(machine.env)
+                stack = AirflowStack(machine.home, machine.env, machine.var / "logs", port=_port())
+                stack.__enter__()
+            with stack:
+                return _serve(machine, stack, console)
+    except (LaptopBusy, ServerFailed, StorageError, DagsMissing) as error:
+        console.print(f"[red]{error}[/red]")
+        return 2
+    except Interrupted:
+        console.print("Stopped: Airflow, S3 and the Nova stand-in. What they keep is in var/.")
+        return 0
+
+
+def _serve(machine: Laptop, stack: AirflowStack, console: Console) -> int:
+    with stack.client() as client:
+        make_pool(client, load_settings().nova_pool, SLOTS)
+        for name, connection in machine.connections.items():
+            make_connection(client, name, connection)
+        unpause(client, DAGS)
+    console.print(f"\n  Airflow    [bold]{stack.url}[/bold]", highlight=False)
+    console.print(f"  login      [bold]{USER}[/bold] / [bold]{machine.home.password}[/bold]", highlight=False)
+    console.print(f"  S3         {machine.cloud.s3.endpoint_url}", highlight=False)
+    console.print(f"  Nova       {machine.cloud.nova_url} (a stand-in, not Amazon Nova)", highlight=False)
+    console.print("\nTrigger image_proxy_pipeline there. Ctrl-C stops everything.\n")
+    while True:
+        for name, server in stack.servers.items():
+            if not server.running:
+                console.print(f"[red]Airflow's {name} ended; see {machine.var / 'logs' / name}.log[/red]")
+                return 1
+        time.sleep(POLL_SECONDS)
+
+
+def make_pool(client: httpx.Client, name: str, slots: int) -> None:
+    """Create the pool that bounds requests to Nova, or give an existing one these slots."""
+    body = {"name": name, "slots": slots, "description": "Requests to Nova in flight", "include_deferred": False}
+    _create_or_replace(client, "/pools", name, body)
+
+
+def make_connection(client: httpx.Client, name: str, connection: dict[str, object]) -> None:
+    """Create or replace a connection, so that it can be seen in the UI too."""
+    body = {"connection_id": name, **connection}
+    if "extra" in body:
+        body["extra"] = json.dumps(body["extra"])
+    _create_or_replace(client, "/connections", name, body)
+
+
+def unpause(client: httpx.Client, dags: tuple[str, ...]) -> None:
+    """Unpause the DAGs as soon as the DAG processor has brought them. Raises `DagsMissing`."""
+    deadline = time.monotonic() + PARSE_SECONDS
+    for dag_id in dags:
+        while client.patch(f"/dags/{dag_id}", json={"is_paused": False}).status_code == httpx.codes.NOT_FOUND:
+            if time.monotonic() > deadline:
+                errors = client.get("/importErrors").json()["import_errors"]
+                raise DagsMissing(f"{dag_id} was not found; import errors: {[e['stack_trace'] for e in errors]}")
+            time.sleep(POLL_SECONDS)
+
+
+def _create_or_replace(client: httpx.Client, path: str, name: str, body: dict[str, object]) -> None:
+    answer = client.post(path, json=body)
+    if answer.status_code == httpx.codes.CONFLICT:
+        answer = client.patch(f"{path}/{name}", json=body)
+    answer.raise_for_status()
+
+
+def _port() -> int:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", PREFERRED_PORT))
+        except OSError:
+            return free_port()
+    return PREFERRED_PORT
+
+
+if __name__ == "__main__":
+    sys.exit(main())
