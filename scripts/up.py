@@ -7,7 +7,6 @@ unpaused, and the sample pictures stand in the catalog, waiting for a run to be 
 from __future__ import annotations
 
 import json
-import socket
 import sys
 import time
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from rich.console import Console
 
 from include.local.airflow import USER, AirflowStack
 from include.local.laptop import VAR, Laptop, LaptopBusy, laptop, picture_folders
-from include.local.processes import ServerFailed, free_port
+from include.local.processes import ServerFailed, free_port, is_free
 from include.local.registration import register_folders
 from include.pipeline.settings import load_settings
 from include.storage.errors import StorageError
@@ -109,12 +108,7 @@ def _create_or_replace(client: httpx.Client, path: str, name: str, body: dict[st
 
 
 def _port() -> int:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", PREFERRED_PORT))
-        except OSError:
-            return free_port()
-    return PREFERRED_PORT
+    return PREFERRED_PORT if is_free(PREFERRED_PORT) else free_port()
 
 
 if __name__ == "__main__":

