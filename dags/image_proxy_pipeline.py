@@ -64,6 +64,7 @@ def image_proxy_pipeline() -> None:
         )
         analyse = NovaAnalysisOperator(
             task_id="analyse",
+            trigger_rule=TriggerRule.NONE_FAILED,  # a run that analyses only skips the proxies
             batch=batch,
             map_index_template=label,
             weight_rule=WeightRule.UPSTREAM,

@@ -8,8 +8,11 @@ from types import FrameType
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Interrupted(Exception):
-    """A signal asked to stop; `exit_code` is what a shell expects of a program that ended by it."""
+class Interrupted(BaseException):
+    """A signal asked to stop; `exit_code` is what a shell expects of a program that ended by it.
+
+    Not an `Exception`, so that nobody who tries again after one swallows it.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)

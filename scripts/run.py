@@ -17,6 +17,7 @@ from include.local.cloud import BUCKET
 from include.local.laptop import VAR, Laptop, LaptopBusy, laptop, picture_folders
 from include.local.processes import ChildServer, ServerFailed
 from include.local.registration import register_folders
+from include.pipeline.settings import SettingsError, load_settings
 from include.pipeline.summary import report_of
 from include.savings import write_report
 from include.storage.errors import StorageError
@@ -36,10 +37,11 @@ def main() -> int:
     console = Console()
     raise_on_signals()
     try:
+        load_settings()  # a wrong one is said here, not in a task's log
         with laptop(VAR) as machine:
             console.print(f"S3 at {machine.cloud.s3.endpoint_url}, Nova stand-in at {machine.cloud.nova_url}")
             return _run(machine, picture_folders(machine.var), console)
-    except (LaptopBusy, ServerFailed, StorageError) as error:
+    except (SettingsError, LaptopBusy, ServerFailed, StorageError) as error:
         console.print(f"[red]{error}[/red]")
         return 2
     except Interrupted as interrupted:
@@ -93,7 +95,8 @@ def _places(machine: Laptop, report: Path) -> dict[str, str]:
 
 def _complain(machine: Laptop, console: Console, what: str) -> int:
     log = machine.var / "logs" / "run.log"
-    errors = [line for line in log.read_text(errors="replace").splitlines() if "Error" in line or "Exception" in line]
+    lines = log.read_text(errors="replace").splitlines()
+    errors = [line for line in lines if "error" in line.lower()] or lines
     console.print(f"[red]{what}[/red] The whole log is {log}; its last errors:", highlight=False)
     for line in errors[-3:]:
         console.print(f"  {line.strip()}", highlight=False, markup=False)

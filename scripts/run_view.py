@@ -112,6 +112,8 @@ def _totals(report: RunReport) -> list[str]:
         f"[bold]{report.analyses_written}[/bold] analysed with {report.nova_calls} calls"
         + (f" in {report.seconds:.1f} s" if report.seconds is not None else "")
     ]
+    rest = {"skipped": report.skipped, "put back to pending": report.returned, "without an outcome": report.undecided}
+    lines += [f"[yellow]{count} {what}[/yellow]" for what, count in rest.items() if count]
     if report.savings_percent is not None:
         large = report.savings_percent_over_1mb
         lines.append(

@@ -1,7 +1,8 @@
 """`make up`: Airflow's UI on the embedded cloud, until Ctrl-C.
 
-The same deployment as `make run`, with a scheduler: pool and connections are made over Airflow's REST API, the DAGs are
-unpaused, and the sample pictures stand in the catalog, waiting for a run to be triggered.
+The same deployment as `make run`, with a scheduler: pool and connections are made over Airflow's REST API, the DAGs
+are unpaused, and the sample pictures stand in the catalog. The schedule takes them within the hour, a triggered run
+at once.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import httpx
@@ -18,7 +20,7 @@ from include.local.airflow import USER, AirflowStack
 from include.local.laptop import VAR, Laptop, LaptopBusy, laptop, picture_folders
 from include.local.processes import ServerFailed, free_port, is_free
 from include.local.registration import register_folders
-from include.pipeline.settings import load_settings
+from include.pipeline.settings import Settings, SettingsError, load_settings
 from include.storage.errors import StorageError
 from scripts.interrupts import Interrupted, raise_on_signals
 
@@ -40,15 +42,16 @@ def main() -> int:
     console = Console()
     raise_on_signals()
     try:
-        with laptop(VAR) as machine:
+        settings = load_settings()
+        with laptop(VAR) as machine, ExitStack() as running:
             register_folders(machine.catalog, picture_folders(machine.var), datetime.now(UTC))
             with console.status("Starting Airflow (about half a minute; longer the first time)"):
                 machine.home.migrate(machine.env)
                 stack = AirflowStack(machine.home, machine.env, machine.var / "logs", port=_port())
-                stack.__enter__()
-            with stack:
-                return _serve(machine, stack, console)
-    except (LaptopBusy, ServerFailed, StorageError, DagsMissing) as error:
+                running.enter_context(stack)
+                _prepare(machine, stack, settings)
+            return _serve(machine, stack, console)
+    except (SettingsError, LaptopBusy, ServerFailed, StorageError, DagsMissing) as error:
         console.print(f"[red]{error}[/red]")
         return 2
     except Interrupted:
@@ -56,12 +59,15 @@ def main() -> int:
         return 0
 
 
-def _serve(machine: Laptop, stack: AirflowStack, console: Console) -> int:
+def _prepare(machine: Laptop, stack: AirflowStack, settings: Settings) -> None:
     with stack.client() as client:
-        make_pool(client, load_settings().nova_pool, SLOTS)
+        make_pool(client, settings.nova_pool, max(SLOTS, settings.nova_concurrency))
         for name, connection in machine.connections.items():
             make_connection(client, name, connection)
         unpause(client, DAGS)
+
+
+def _serve(machine: Laptop, stack: AirflowStack, console: Console) -> int:
     console.print(f"\n  Airflow    [bold]{stack.url}[/bold]", highlight=False)
     console.print(f"  login      [bold]{USER}[/bold] / [bold]{machine.home.password}[/bold]", highlight=False)
     console.print(f"  S3         {machine.cloud.s3.endpoint_url}", highlight=False)

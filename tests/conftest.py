@@ -19,14 +19,14 @@ from include.local.seaweedfs import SeaweedFS, find_weed
 # Airflow reads these when it is first imported, so they stand here, before any test module is.
 _AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
 atexit.register(shutil.rmtree, _AIRFLOW_HOME, ignore_errors=True)
+for _name in [name for name in os.environ if name.startswith(("AIRFLOW", "IMAGE_PROXY_"))]:
+    del os.environ[_name]  # a person's own Airflow and settings are not the tests'
 os.environ |= {
     "AIRFLOW_HOME": str(_AIRFLOW_HOME),
     "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parents[1] / "dags"),
     "AIRFLOW__CORE__PLUGINS_FOLDER": str(Path(__file__).parents[1] / "plugins"),
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
 }
-for _name in [name for name in os.environ if name.startswith("IMAGE_PROXY_")]:
-    del os.environ[_name]  # a person's own settings are not the tests'
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,10 @@ class Catalog:
         """Images with work left at the wanted stages, oldest upload first."""
         return selection.select_unprocessed(self._store, wanted)
 
+    def content_versions(self, uris: Sequence[str]) -> dict[str, str]:
+        """The content versions of those that are registered, by uri."""
+        return lookups.content_versions(self._store, uris)
+
     def image(self, file_id: int) -> SourceImage | None:
         """One image, None if there is none (or the file is a video, a document or a proxy)."""
         return lookups.image(self._store, file_id)
@@ -71,6 +75,10 @@ class Catalog:
     def latest_run_id(self, dag_id: str) -> str | None:
         """The run of this DAG that was planned last, None before the first."""
         return runs.latest_run_id(self._store, dag_id)
+
+    def is_planned(self, run_id: str) -> bool:
+        """Whether a plan with images was stored for the run."""
+        return runs.is_stored(self._store, run_id)
 
     def run_params(self, run_id: str) -> dict[str, Any]:
         """The parameters that the run was planned with."""
@@ -131,6 +139,10 @@ class Catalog:
     def record_failure(self, run_id: str, owner: str, file_id: int, stage: Stage, failure: Failure) -> None:
         """The image was refused."""
         results.record_failure(self._store, run_id, owner, file_id, stage=stage, failure=failure)
+
+    def record_missing_proxy(self, run_id: str, owner: str, file_id: int, *, message: str) -> None:
+        """The proxy is not where its row says: pending again, to be made anew."""
+        results.record_missing_proxy(self._store, run_id, owner, file_id, message=message)
 
     def record_skip(
         self, run_id: str, owner: str | None, file_id: int, stage: Stage, *, code: str, message: str

@@ -5,12 +5,14 @@ Everyone who locks several claims locks them in the order of their file ids; so 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, literal, not_, or_, select, update
 
+from include.catalog.errors import SourceRowGone
 from include.catalog.records import ClaimedBatch, Outcome, ProxyRecord, Stage, WorkItem
 from include.catalog.runs import COLUMNS_OF, ENDED, Run, load_run
 from include.catalog.store import (
@@ -56,6 +58,7 @@ def claim_batch(
     now = store.now()
     with store.writing() as connection:
         run = load_run(connection, run_id)
+        skip_gone(connection, [image_run_items.c.run_id == run_id, image_run_items.c.batch_id == batch_id], now)
         task = _Try(run, batch_id, stage, owner, now, now + timedelta(seconds=lease_seconds))
         wanted = connection.scalars(select(image_run_items.c.file_id).select_from(_ITEM_FILES).where(_wanted(task)))
         listed = set(wanted)
@@ -90,6 +93,26 @@ def release_run(store: Store, run_id: str) -> int:
 def release_all(store: Store) -> int:
     """Gives back everything. Only for one who knows that no worker is alive, as on a laptop at start."""
     return _release(store, image_claims.c.file_id.is_not(None))
+
+
+def skip_gone(connection: Connection, which: Sequence[ColumnElement[bool]], now: datetime) -> int:
+    """Decides items whose image was deleted, or became something else, since they were listed; returns how many.
+
+    Nobody can work on them any more, and a run must not end red for what is not there.
+    """
+    gone = not_(exists().where(files.c.id == image_run_items.c.file_id, is_source()))
+    decided = 0
+    for prefix in COLUMNS_OF.values():
+        values = {
+            f"{prefix}_outcome": Outcome.SKIPPED.value,
+            f"{prefix}_code": SourceRowGone.code,
+            f"{prefix}_message": "the image's row was deleted since the run listed it",
+            f"{prefix}_decided_at": now,
+        }
+        undecided = image_run_items.c[f"{prefix}_outcome"].is_(None)
+        found = connection.execute(update(image_run_items).where(*which, undecided, gone).values(values))
+        decided = max(decided, found.rowcount)
+    return decided
 
 
 def held_by(connection: Connection, file_id: int) -> Row[Any] | None:

@@ -42,6 +42,12 @@ class UnknownImages(CatalogError):
         self.file_ids = file_ids
 
 
+class SourceRowGone(CatalogError):
+    """The image's row was deleted, or is no image any more, since the run listed it. Its outcome is `skipped`."""
+
+    code = "source_row_gone"
+
+
 class LeaseLost(CatalogError):
     """The image is no longer this owner's: the lease ran out and another took it, or a retry of the task did."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import BigInteger, cast, func, select
 
 from include.catalog.records import Outcome, SourceImage
-from include.catalog.store import SOURCE_COLUMNS, Store, is_source, source_image
+from include.catalog.store import SOURCE_COLUMNS, Store, chunks, is_source, source_image
 from include.catalog.tables import current_image_analyses, files, image_proxies
 
 _RECENT = 10_000  # proxies that an average is taken over
@@ -29,6 +30,16 @@ def proxy_bytes_per_pixel(store: Store) -> dict[str, float]:
     sums = select(recent.c.format, func.sum(recent.c.proxy_bytes), func.sum(recent.c.pixels)).group_by(recent.c.format)
     with store.reading() as connection:
         return {name: int(size) / int(pixels) for name, size, pixels in connection.execute(sums) if pixels}
+
+
+def content_versions(store: Store, uris: Sequence[str]) -> dict[str, str]:
+    """The content version of each uri that is registered."""
+    known: dict[str, str] = {}
+    with store.reading() as connection:
+        for some in chunks(uris):
+            rows = connection.execute(select(files.c.uri, files.c.content_version).where(files.c.uri.in_(some)))
+            known.update((row.uri, row.content_version) for row in rows)
+    return known
 
 
 def image(store: Store, file_id: int) -> SourceImage | None:

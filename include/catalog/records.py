@@ -87,6 +87,7 @@ class Selection:
     stages: frozenset[Stage]
     run_id: str
     limit: int | None = None
+    planned_before: bool = False  # only images that this run listed before: it is planned again
     force: bool = False  # take what was not yet redone by this run, done or failed alike
     file_ids: tuple[int, ...] | None = None
     uploaded_from: datetime | None = None  # inclusive

@@ -10,10 +10,10 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, delete, exists, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, exists, insert, literal, select, update
 
-from include.catalog.claims import PROXY_COLUMNS, held_by, proxy_record
-from include.catalog.errors import LeaseLost, UnknownImages
+from include.catalog.claims import PROXY_COLUMNS, held_by, proxy_record, skip_gone
+from include.catalog.errors import LeaseLost, SourceRowGone, UnknownImages
 from include.catalog.records import Failure, NewAnalysis, NewProxy, NovaCall, Outcome, ProxyRecord, Stage
 from include.catalog.runs import COLUMNS_OF, GOOD, Run, load_run
 from include.catalog.store import Store, analysis_key, proxy_key, upsert
@@ -25,6 +25,7 @@ RETRY_BASE = timedelta(minutes=10)
 RETRY_GROWTH = 3
 RETRY_CAP = timedelta(hours=24)
 MAX_ATTEMPTS = 5
+PROXY_MISSING = "proxy_missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +49,35 @@ def retry_delay(attempts: int) -> timedelta:
 
 
 def record_proxy(store: Store, run_id: str, owner: str, file_id: int, proxy: NewProxy) -> ProxyRecord:
-    """A proxy was stored, or the original kept. It becomes the current one; the one before stays as history."""
+    """A proxy was stored, or the original kept. It becomes the current one; the one before stays as history.
+
+    Raises `SourceRowGone` when the image's own row was deleted meanwhile: there is nothing left that it could belong
+    to.
+    """
     now = store.now()
     with store.writing() as connection:
         item = _held_item(connection, run_id, owner, file_id)
-        made = proxy.outcome is Outcome.PROXIED
-        values = _shallow(proxy) | {
-            "status": proxy.outcome.value,
-            "saved_bytes": proxy.original_bytes - proxy.proxy_bytes,
-            "saving_ratio": 1 - proxy.proxy_bytes / proxy.original_bytes if proxy.original_bytes else None,
-            "proxy_file_id": _list_proxy(connection, file_id, proxy, now) if made else None,
-        }
-        del values["outcome"]
-        row_id = _write(connection, item, Stage.PROXY, values, now)
-        _attempt(connection, item, Stage.PROXY, now, {"seconds": proxy.seconds})
-        _decide(connection, item, Stage.PROXY, proxy.outcome, now, code=proxy.reason, row_id=row_id)
+        gone = skip_gone(connection, [image_run_items.c.run_id == run_id, image_run_items.c.file_id == file_id], now)
+        row = None if gone else _store_proxy(connection, item, proxy, now)
         _release(connection, owner, file_id)
-        row = connection.execute(select(*PROXY_COLUMNS).where(image_proxies.c.id == row_id)).one()
+    if row is None:
+        raise SourceRowGone(f"the row of image {file_id} was deleted while its proxy was made")
     return proxy_record(row)
+
+
+def _store_proxy(connection: Connection, item: _Item, proxy: NewProxy, now: datetime) -> Row[Any]:
+    made = proxy.outcome is Outcome.PROXIED
+    values = _shallow(proxy) | {
+        "status": proxy.outcome.value,
+        "saved_bytes": proxy.original_bytes - proxy.proxy_bytes,
+        "saving_ratio": 1 - proxy.proxy_bytes / proxy.original_bytes if proxy.original_bytes else None,
+        "proxy_file_id": _list_proxy(connection, item.file_id, proxy, now) if made else None,
+    }
+    del values["outcome"]
+    row_id = _write(connection, item, Stage.PROXY, values, now)
+    _attempt(connection, item, Stage.PROXY, now, {"seconds": proxy.seconds})
+    _decide(connection, item, Stage.PROXY, proxy.outcome, now, code=proxy.reason, row_id=row_id)
+    return connection.execute(select(*PROXY_COLUMNS).where(image_proxies.c.id == row_id)).one()
 
 
 def record_call(store: Store, run_id: str, file_id: int, call: NovaCall) -> None:
@@ -145,6 +157,18 @@ def record_return(
         item = _unheld_item(connection, run_id, owner, file_id, stage)
         _attempt(connection, item, stage, now, {"code": code, "message": message})
         _decide(connection, item, stage, Outcome.RETURNED, now, code=code, message=message)
+        _release(connection, owner, file_id)
+
+
+def record_missing_proxy(store: Store, run_id: str, owner: str, file_id: int, *, message: str) -> None:
+    """The current proxy is not where its row says: it is superseded, and the image goes back to pending."""
+    now = store.now()
+    with store.writing() as connection:
+        item = _held_item(connection, run_id, owner, file_id)
+        current = and_(_key(item, Stage.PROXY), image_proxies.c.superseded_at.is_(None))
+        connection.execute(update(image_proxies).where(current).values(superseded_at=now))
+        _attempt(connection, item, Stage.ANALYSE, now, {"code": PROXY_MISSING, "message": message})
+        _decide(connection, item, Stage.ANALYSE, Outcome.RETURNED, now, code=PROXY_MISSING, message=message)
         _release(connection, owner, file_id)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, case, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, delete, exists, insert, select, update
 
 from include.catalog.errors import UnknownImages, UnknownRun
 from include.catalog.records import Outcome, PlannedBatch, RunPlan, Stage, WorkKey
@@ -92,6 +92,12 @@ def latest_run_id(store: Store, dag_id: str) -> str | None:
     newest = select(runs.run_id).where(runs.dag_id == dag_id).order_by(runs.started_at.desc(), runs.run_id.desc())
     with store.reading() as connection:
         return connection.scalar(newest.limit(1))
+
+
+def is_stored(store: Store, run_id: str) -> bool:
+    """Whether a plan with images was stored for the run."""
+    with store.reading() as connection:
+        return bool(connection.scalar(select(exists().where(image_run_items.c.run_id == run_id))))
 
 
 def run_params(store: Store, run_id: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from include.catalog.store import (
     proxy_key,
     source_image,
 )
-from include.catalog.tables import files, image_analyses, image_claims, image_proxies
+from include.catalog.tables import files, image_analyses, image_claims, image_proxies, image_run_items
 
 TODO = "todo"
 HAS_PROXY = (Outcome.PROXIED.value, Outcome.KEPT.value)
@@ -50,6 +50,9 @@ def unprocessed(
     query = select(*SOURCE_COLUMNS).where(is_source(), _free(selection.run_id, now), work)
     if file_ids is not None:
         query = query.where(files.c.id.in_(file_ids))
+    if selection.planned_before:
+        item = image_run_items.c
+        query = query.where(exists().where(item.run_id == selection.run_id, item.file_id == files.c.id))
     if selection.uploaded_from is not None:
         query = query.where(files.c.uploaded_at >= selection.uploaded_from)
     if selection.uploaded_to is not None:

@@ -39,6 +39,7 @@ class AirflowHome:
         """Return the environment of every Airflow process; ``connections`` are Airflow's JSON connections by id."""
         own = {
             "AIRFLOW_HOME": str(self.path),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self._database}",
             "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -52,17 +53,24 @@ class AirflowHome:
             **self._secrets(),
             **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()},
         }
-        return {**os.environ, **own}
+        # A person's own Airflow must not be written to, and a proxy of theirs leads to no server of ours.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+        return {**inherited, **dict.fromkeys(("NO_PROXY", "no_proxy"), without_proxy()), **own}
 
     def migrate(self, env: Mapping[str, str]) -> None:
         """Create or upgrade Airflow's own database; quick when this Airflow has done it before."""
         from airflow import __version__
 
         marker = self.path / "migrated"
-        if marker.exists() and marker.read_text(encoding="utf-8") == __version__:
+        done = marker.exists() and marker.read_text(encoding="utf-8") == __version__
+        if done and self._database.exists():
             return
         run_airflow(["db", "migrate"], env)
         marker.write_text(__version__, encoding="utf-8")
+
+    @property
+    def _database(self) -> Path:
+        return self.path / "airflow.db"
 
     @property
     def password(self) -> str:
@@ -73,6 +81,12 @@ class AirflowHome:
         self.path.mkdir(parents=True, exist_ok=True)
         _ = self.password  # the auth manager would make one of its own, and print it
         return _kept(self.path / "secrets.json", _new_secrets)
+
+
+def without_proxy() -> str:
+    """Return the environment's NO_PROXY with this machine's own addresses in it."""
+    known = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
+    return ",".join(dict.fromkeys([*filter(None, known.split(",")), "127.0.0.1", "localhost"]))
 
 
 def run_airflow(arguments: Iterable[str], env: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from include.local.airflow import AirflowHome
+from include.local.airflow import AirflowHome, without_proxy
 from include.local.cloud import BUCKET, ROOT, EmbeddedCloud
 from include.local.processes import reap
 from include.local.samples import make_samples
@@ -59,6 +59,7 @@ def laptop(var: Path, stand_in_options: tuple[str, ...] = ()) -> Iterator[Laptop
 
     var = var.absolute()
     var.mkdir(parents=True, exist_ok=True)
+    os.environ |= dict.fromkeys(("NO_PROXY", "no_proxy"), without_proxy())
     with _locked(var / "laptop.lock"):
         _reap(var)
         engine = create_catalog_engine(f"sqlite:///{var / 'catalog.db'}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,25 +22,31 @@ def register_folders(catalog: Catalog, folders: Iterable[Path], uploaded_at: dat
     ``uploaded_at`` is when they became known here; a file's own time may lie in the future. Raises `StorageError`
     when a folder cannot be listed.
     """
-    return catalog.register(list(_new_images(folders, uploaded_at)))
-
-
-def _new_images(folders: Iterable[Path], uploaded_at: datetime) -> Iterator[NewImage]:
+    found = [file for folder in folders for file in list_local_images(folder)]
+    known = catalog.content_versions([file.uri for file in found])
     with DecodeWorkers(1) as workers:
-        for folder in folders:
-            for file in list_local_images(folder):
-                info = _header(workers, file)
-                yield NewImage(
-                    uri=file.uri,
-                    filename=file.filename,
-                    media_type=file.media_type,
-                    size_bytes=file.size_bytes,
-                    content_version=file.content_version,
-                    uploaded_at=uploaded_at,
-                    format=info.format if info else None,
-                    resolution_width=info.width if info else None,
-                    resolution_height=info.height if info else None,
-                )
+        return catalog.register(
+            [
+                _new_image(file, uploaded_at, None if known.get(file.uri) == file.content_version else workers)
+                for file in found
+            ]
+        )
+
+
+def _new_image(file: LocalFile, uploaded_at: datetime, workers: DecodeWorkers | None) -> NewImage:
+    """Describe a file; ``workers`` is None for one that is registered as it is, whose row knows its dimensions."""
+    info = _header(workers, file) if workers else None
+    return NewImage(
+        uri=file.uri,
+        filename=file.filename,
+        media_type=file.media_type,
+        size_bytes=file.size_bytes,
+        content_version=file.content_version,
+        uploaded_at=uploaded_at,
+        format=info.format if info else None,
+        resolution_width=info.width if info else None,
+        resolution_height=info.height if info else None,
+    )
 
 
 def _header(workers: DecodeWorkers, file: LocalFile) -> ImageInfo | None:

@@ -32,6 +32,7 @@ from include.pipeline.batches import skip, skip_busy, work_through
 from include.pipeline.leases import LeaseKeeper, give_back
 from include.pipeline.params import PipelineParams
 from include.pipeline.settings import Settings
+from include.storage.objects import is_missing
 
 if TYPE_CHECKING:
     from include.catalog.catalog import Catalog
@@ -50,13 +51,15 @@ class NovaRefused(PermissionError):
 
 @dataclass(frozen=True, slots=True)
 class AnalysisStage:
-    """Everything that analysing a batch needs. ``nova`` is a boto3 bedrock-runtime client that makes single attempts.
+    """Everything that analysing a batch needs. ``nova`` is a boto3 bedrock-runtime client that makes single attempts,
+    ``s3`` a boto3 S3 client.
 
     ``concurrency`` is the number of requests in flight.
     """
 
     catalog: Catalog
     nova: Any
+    s3: Any
     settings: Settings
     params: PipelineParams
     concurrency: int
@@ -100,7 +103,7 @@ class _OneImage:
         try:
             analysis, call = self._ask(file_id, item.proxy)
         except NovaError as error:
-            return self._refused(file_id, error)
+            return self._refused(file_id, item.proxy, error)
         catalog.record_analysis(self.run_id, self.owner, file_id, analysis, call)
         return Outcome.ANALYSED
 
@@ -113,7 +116,7 @@ class _OneImage:
             image_format=proxy.format,
             prompt=load_prompt(stage.settings.prompt_file),
             tier=TIER,
-            bucket_owner=stage.settings.bucket_owner,
+            bucket_owner=stage.settings.bucket_owner if self._is_ours(proxy.uri) else None,
             on_call=lambda call: stage.catalog.record_call(self.run_id, file_id, self._priced(call, proxy)),
             wait=stage.stop.wait,
             backoff=BACKOFF,
@@ -127,6 +130,10 @@ class _OneImage:
             stop_reason=reply.stop_reason,
         )
         return analysis, self._priced(answered.call, proxy)
+
+    def _is_ours(self, uri: str) -> bool:
+        """Whether an object lies in the bucket of the proxies; a kept original may lie in any other."""
+        return uri.startswith(f"s3://{self.stage.settings.bucket}/")
 
     def _priced(self, call: CallRecord, proxy: ProxyRecord) -> NovaCall:
         """Put the price of what is billed beside what was reported; the stand-in bills nothing, its is a projection."""
@@ -144,13 +151,16 @@ class _OneImage:
             price_date=price_for(model_id, TIER, overrides).date,
         )
 
-    def _refused(self, file_id: int, error: NovaError) -> Outcome:
+    def _refused(self, file_id: int, proxy: ProxyRecord, error: NovaError) -> Outcome:
         catalog = self.stage.catalog
         log.warning("image %s: %s: %s", file_id, error.code, error)
         if error.disposition is Disposition.FATAL:
             raise NovaRefused(str(error)) from error
         if error.disposition is Disposition.RETURN:
             catalog.record_return(self.run_id, self.owner, file_id, Stage.ANALYSE, code=error.code, message=str(error))
+            return Outcome.RETURNED
+        if is_missing(self.stage.s3, proxy.uri):  # Nova says so in words that are not documented
+            catalog.record_missing_proxy(self.run_id, self.owner, file_id, message=f"{proxy.uri} is gone: {error}")
             return Outcome.RETURNED
         catalog.record_failure(self.run_id, self.owner, file_id, Stage.ANALYSE, Failure(error.code, str(error)))
         return Outcome.FAILED

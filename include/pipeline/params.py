@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -163,7 +164,7 @@ def parse_params(conf: Mapping[str, Any]) -> PipelineParams:
     problems += [text for name, value in conf.items() if name in schemas for text in _wrong(name, value, schemas[name])]
     if problems:
         raise InvalidParams("; ".join(problems))
-    params = PipelineParams(**{name: _typed(name, value) for name, value in conf.items()})
+    params = PipelineParams(**{name: _typed(name, value, schemas[name]) for name, value in conf.items()})
     if params.uploaded_from and params.uploaded_to and params.uploaded_from >= params.uploaded_to:
         raise InvalidParams("uploaded_from must be before uploaded_to")
     return params
@@ -178,19 +179,24 @@ def _unknown(name: str, schemas: Mapping[str, Any]) -> str:
 def _wrong(name: str, value: Any, schema: Mapping[str, Any]) -> list[str]:
     from jsonschema import Draft202012Validator
 
+    if isinstance(value, float) and not math.isfinite(value):
+        return [f"{name}: {value} is not a number that can be compared"]
     problems = [f"{name}: {error.message}" for error in Draft202012Validator(schema).iter_errors(value)]
     if not problems and schema.get("format") == "date-time" and value is not None:
         try:
             if datetime.fromisoformat(value).tzinfo is None:
                 problems.append(f"{name}: {value!r} has no UTC offset; type for example {schema['examples'][0]}")
-        except ValueError:
+            _typed(name, value, schema)
+        except (ValueError, OverflowError):
             problems.append(f"{name}: {value!r} is not a time; type for example {schema['examples'][0]}")
     return problems
 
 
-def _typed(name: str, value: Any) -> Any:
+def _typed(name: str, value: Any, schema: Mapping[str, Any]) -> Any:
     if isinstance(value, list):
-        return tuple(value)
-    if name in ("uploaded_from", "uploaded_to") and value is not None:
+        return tuple(int(item) if name == "file_ids" else item for item in value)
+    if schema.get("format") == "date-time" and value is not None:
         return datetime.fromisoformat(value).astimezone(UTC)
+    if isinstance(value, float) and "integer" in schema["type"]:  # 5.0 is an integer to JSON, and to nobody else
+        return int(value)
     return value

@@ -82,14 +82,20 @@ def plan_run(
     nova_endpoint: str | None,
     max_batches: int,
 ) -> Plan:
-    """List, project and store one run. Raises `CostLimitExceeded` before anything is written."""
+    """List, project and store one run. Raises `CostLimitExceeded` before anything is written.
+
+    A run that is planned again (its task was retried or cleared) takes only images that it listed before, so that
+    neither `limit` nor `max_cost_usd` is used twice.
+    """
     key = work_key(params, settings)
+    again = catalog.is_planned(identity.run_id)
     images = catalog.select_unprocessed(
         Selection(
             key=key,
             stages=params.wanted,
             run_id=identity.run_id,
             limit=params.limit or DEFAULT_LIMIT,
+            planned_before=again,
             force=params.force,
             file_ids=params.file_ids,
             uploaded_from=params.uploaded_from or window.uploaded_from,
@@ -98,10 +104,12 @@ def plan_run(
     )
     projection = project(images, params, settings, catalog.proxy_bytes_per_pixel())
     log.info("listed %d images; projected: %s", len(images), projection)
-    if params.max_cost_usd is not None and projection.cost_usd_estimated > params.max_cost_usd:
+    spent = catalog.run_figures(identity.run_id).cost_usd_projected or 0.0 if again else 0.0
+    if params.max_cost_usd is not None and spent + projection.cost_usd_estimated > params.max_cost_usd:
         raise CostLimitExceeded(
-            f"{projection.images} images would cost about ${projection.cost_usd_estimated:.4f}, above max_cost_usd "
-            f"${params.max_cost_usd:.4f}: raise it, or lower limit"
+            f"{projection.images} images would cost about ${projection.cost_usd_estimated:.4f}"
+            + (f" after ${spent:.4f} that this run has spent" if spent else "")
+            + f", above max_cost_usd ${params.max_cost_usd:.4f}: raise it, or lower limit"
         )
     if params.dry_run:
         return Plan((), projection)
@@ -156,6 +164,7 @@ def _bytes_per_pixel(image: SourceImage, params: PipelineParams, measured: Mappi
 
 def proxy_dimensions(image: SourceImage, target_short_side: int) -> tuple[int, int]:
     """Return the proxy's dimensions from the catalog's, or those of a 4:3 photograph where the catalog has none."""
-    if not image.resolution_width or not image.resolution_height:
+    width, height = image.resolution_width or 0, image.resolution_height or 0
+    if width < 1 or height < 1:  # unknown, or a row that nobody checked
         return ASSUMED_DIMENSIONS
-    return calculate_target_dimensions(image.resolution_width, image.resolution_height, target_short_side)
+    return calculate_target_dimensions(width, height, target_short_side)

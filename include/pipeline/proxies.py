@@ -6,6 +6,7 @@ it and make the proxy, decides whether the original serves as it is, uploads wha
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.catalog.errors import LeaseLost
+from include.catalog.errors import LeaseLost, SourceRowGone
 from include.catalog.records import Failure, NewProxy, Outcome, SourceImage, Stage, WorkItem
 from include.imaging import (
     RESOURCE_CODES,
@@ -30,7 +31,6 @@ from include.imaging import (
     ProxyOptions,
     ProxyResult,
     WorkersStopped,
-    calculate_target_dimensions,
 )
 from include.pipeline.batches import RunCancelled, skip, skip_busy, work_through
 from include.pipeline.leases import LeaseKeeper, give_back
@@ -53,6 +53,12 @@ class NotEnoughDisk(RuntimeError):
     """The temporary folder has less free space than a batch may need; nothing was begun."""
 
     code = "disk_full"
+
+
+class ContentChanged(RuntimeError):
+    """The file holds other bytes than the catalog registered; a proxy of them must not stand under the old version."""
+
+    code = "content_changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,7 @@ class ProxyStage:
         owner = uuid.uuid4().hex
         batch = self.catalog.claim_batch(run_id, batch_id, Stage.PROXY, owner, self.settings.lease_seconds)
         counts = Counter(skip_busy(self.catalog, run_id, batch.busy, Stage.PROXY))
-        count = self.settings.workers or len(os.sched_getaffinity(0))
+        count = self.settings.workers or cores()
         with (
             LeaseKeeper(self.catalog, owner, self.settings.lease_seconds),
             tempfile.TemporaryDirectory(prefix="image-proxy-", dir=self.settings.temp_dir) as scratch,
@@ -133,9 +139,16 @@ class _OneImage:
             failure = Failure(error.code, str(error), transient=error.transient)
             catalog.record_failure(self.run_id, self.owner, file_id, Stage.PROXY, failure)
             return Outcome.FAILED
+        except ContentChanged as error:
+            code, message = error.code, str(error)
+            catalog.record_return(self.run_id, self.owner, file_id, Stage.PROXY, code=code, message=message)
+            return Outcome.RETURNED
         except WorkersStopped as error:
             raise RunCancelled("stopped while decoding") from error
-        catalog.record_proxy(self.run_id, self.owner, file_id, proxy)
+        try:
+            catalog.record_proxy(self.run_id, self.owner, file_id, proxy)
+        except SourceRowGone:
+            return Outcome.SKIPPED
         return proxy.outcome
 
     def _make(self, image: SourceImage) -> NewProxy:
@@ -144,6 +157,7 @@ class _OneImage:
         source = fetch_source(image.uri, self.scratch, self.stage.s3, max_bytes=settings.max_source_bytes)
         output = self.scratch / f"{image.file_id}.proxy"
         try:
+            _check_content(image, source)
             info = self.workers.inspect(source.path)
             served = self._serve(source, info, output)
             uri, uploaded, sha256 = self._store(image, served)
@@ -171,21 +185,17 @@ class _OneImage:
     def _serve(self, source: LocalSource, info: ImageInfo, output: Path) -> Served:
         """Choose between the proxy and the original, by size and by the rule for falling back."""
         may_keep = _may_keep(info, self.stage.settings.keep_original)
-        if may_keep and self._fits(info):
-            return _kept(source, info, reason=None)
         try:
             result = self.workers.create_proxy(source.path, output, self.stage.options)
         except ProxyError as error:
             if may_keep and error.code in RESOURCE_CODES:
                 return _kept(source, info, reason=error.code)
             raise
+        if may_keep and result.action == "stripped":  # it decodes, and there was nothing to change
+            return _kept(source, info, reason=None)
         if may_keep and result.proxy_size_bytes >= source.size_bytes:
             return _kept(source, info, reason="proxy_larger")
         return _proxied(output, result)
-
-    def _fits(self, info: ImageInfo) -> bool:
-        size = (info.width, info.height)
-        return calculate_target_dimensions(*size, self.stage.options.target_short_side) == size
 
     def _store(self, image: SourceImage, served: Served) -> tuple[str, int, str | None]:
         """Upload what Nova will read; a kept original that is in S3 already stays where it is."""
@@ -210,6 +220,24 @@ class _OneImage:
             metadata={"recipe-version": recipe},
         )
         return stored.uri, stored.size_bytes, stored.sha256
+
+
+def _check_content(image: SourceImage, source: LocalSource) -> None:
+    scheme, _, registered = image.content_version.partition(":")
+    if scheme != "sha256":  # an ETag, or a version of the team's own: nothing to compare bytes with
+        return
+    try:
+        with source.path.open("rb") as opened:
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError:
+        return  # the decode worker says what is wrong with it
+    if found != registered:
+        raise ContentChanged(f"{image.uri} was changed since it was registered: register it again")
+
+
+def cores() -> int:
+    """Return how many cores this process may use; not every system tells, then how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _may_keep(info: ImageInfo, keep_original: str) -> bool:

@@ -87,10 +87,20 @@ class RunReport:
     def text(self) -> str:
         """Return one line for a task's log."""
         saving = "-" if self.savings_percent is None else f"{self.savings_percent:.1f} %"
+        outcomes = ", ".join(
+            f"{count} {name}"
+            for name, count in (
+                ("proxied", self.proxies_created),
+                ("kept", self.originals_kept),
+                ("failed", self.failed),
+                ("skipped", self.skipped),
+                ("returned", self.returned),
+                ("undecided", self.undecided),
+            )
+        )
         return (
-            f"{self.images_listed} listed, {self.proxies_created} proxied, {self.originals_kept} kept, {self.failed} "
-            f"failed, {self.analyses_written} analysed in {self.nova_calls} calls to {self.nova_endpoint}; "
-            f"{self.bytes_original} -> {self.bytes_served} bytes, saving {saving}"
+            f"{self.images_listed} listed: {outcomes}; {self.analyses_written} analysed in {self.nova_calls} calls to "
+            f"{self.nova_endpoint}; {self.bytes_original} -> {self.bytes_served} bytes, saving {saving}"
         )
 
 
@@ -120,14 +130,14 @@ def build_report(figures: RunFigures, images: Sequence[ImageReport]) -> RunRepor
         savings_percent_mean=_percent(figures.mean_saving_ratio),
         savings_percent_over_1mb=_saving(figures.bytes_served_over_1mb, figures.bytes_original_over_1mb),
         savings_percent_mean_over_1mb=_percent(figures.mean_saving_ratio_over_1mb),
-        proxy_seconds_p50=percentile(figures.proxy_seconds, 0.50),
-        proxy_seconds_p95=percentile(figures.proxy_seconds, 0.95),
+        proxy_seconds_p50=_rounded(percentile(figures.proxy_seconds, 0.50), 3),
+        proxy_seconds_p95=_rounded(percentile(figures.proxy_seconds, 0.95), 3),
         input_tokens=figures.input_tokens,
         output_tokens=figures.output_tokens,
-        cost_usd=figures.cost_usd,
-        cost_usd_projected=figures.cost_usd_projected,
+        cost_usd=_rounded(figures.cost_usd, 6),
+        cost_usd_projected=_rounded(figures.cost_usd_projected, 6),
         nova_endpoint=figures.nova_endpoint,
-        seconds=figures.seconds,
+        seconds=_rounded(figures.seconds, 3),
     )
 
 
@@ -148,6 +158,10 @@ def percentile(ordered: Sequence[float], share: float) -> float | None:
 
 def _saving(served: int, original: int) -> float | None:
     return _percent(1 - served / original) if original else None
+
+
+def _rounded(figure: float | None, digits: int) -> float | None:
+    return None if figure is None else round(figure, digits)
 
 
 def _percent(ratio: float | None) -> float | None:

@@ -100,14 +100,22 @@ _SOURCE_ALONE: Final = {
     "InvalidBucketName": "source_missing",
     "AccessDenied": "source_access_denied",
     "403": "source_access_denied",
+    "KMS.DisabledException": "source_access_denied",
+    "KMS.NotFoundException": "source_access_denied",
 }
+_REFUSALS: Final = range(400, 429)  # the request was understood and refused; 429 and above come and go
 
 
 def source_error(error: Exception, target: str) -> StorageError:
     """Translate a boto error met while reading an original."""
+    if isinstance(error, botocore.exceptions.ParamValidationError):
+        return SourceError("unsupported_uri", f"{target}: {error}")
+    known = storage_error(error, target)
     if isinstance(error, botocore.exceptions.ClientError):
-        details = error.response.get("Error", {})
-        code = _SOURCE_ALONE.get(str(details.get("Code", "")))
-        if code is not None:
-            return SourceError(code, f"{target}: {details.get('Code')}: {details.get('Message', '')}")
-    return storage_error(error, target)
+        s3_code = str(error.response.get("Error", {}).get("Code", ""))
+        if s3_code in _SOURCE_ALONE:
+            return SourceError(_SOURCE_ALONE[s3_code], str(known))
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        if known.code == "storage_unavailable" and status in _REFUSALS:
+            return SourceError("source_unreadable", str(known))  # an object under a customer's own key, for example
+    return known

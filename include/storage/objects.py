@@ -84,6 +84,17 @@ def _sha256(path: Path) -> tuple[bytes, int]:
         return digest, opened.tell()
 
 
+def is_missing(client: Any, uri: str) -> bool:
+    """Whether S3 says that there is no object at ``uri``; False where it does not say (no permission, no answer)."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    try:
+        client.head_object(Bucket=bucket, Key=key)
+    except BOTO_ERRORS as error:
+        response = getattr(error, "response", {})
+        return bool(response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404)  # noqa: PLR2004
+    return False
+
+
 def _is_stored(client: Any, bucket: str, key: str, sha256: str, size: int) -> bool:
     try:
         found = client.head_object(Bucket=bucket, Key=key)

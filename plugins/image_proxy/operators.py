@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -38,8 +39,12 @@ class _CatalogOperator(BaseOperator):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"doc_md": inspect.getdoc(type(self)), **kwargs})
 
-    def settings(self) -> Settings:
-        return load_settings()
+    def settings(self, **overrides: Any) -> Settings:
+        """Return the deployment's settings; a wrong one is no reason to try the task again."""
+        try:
+            return load_settings(**overrides)
+        except SettingsError as error:
+            raise AirflowFailException(f"{error.code}: {error}") from error
 
     def catalog(self, settings: Settings) -> Catalog:
         from image_proxy.hooks import CatalogHook
@@ -101,7 +106,7 @@ class ImageProxyOperator(_CatalogOperator):
     outcome.
 
     :param batch: What to work on: `run_id` and `batch_id` of a stored plan. (templated)
-    :param file_ids: Rows of the catalog's table `files`, when there is no batch. (templated)
+    :param file_ids: Rows of the catalog's table `files`, when there is no batch; a list, or JSON of one. (templated)
     :param limit: Most images to take, when there is no batch.
     :param force: Redo proxies that exist.
     :param target_short_side: Shorter side of a proxy in pixels, 256 to 2048.
@@ -117,7 +122,7 @@ class ImageProxyOperator(_CatalogOperator):
         self,
         *,
         batch: Mapping[str, Any] | None = None,
-        file_ids: Sequence[int] | None = None,
+        file_ids: Sequence[int] | str | None = None,
         limit: int | None = None,
         force: bool = False,
         target_short_side: int = 896,
@@ -137,9 +142,6 @@ class ImageProxyOperator(_CatalogOperator):
         self.bucket = bucket
         self._stop: threading.Event | None = None
 
-    def settings(self) -> Settings:
-        return load_settings(**({"bucket": self.bucket} if self.bucket else {}))
-
     def execute(self, context: Context) -> dict[str, int]:
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
@@ -147,11 +149,13 @@ class ImageProxyOperator(_CatalogOperator):
         from include.pipeline.proxies import ProxyStage
 
         self._stop = threading.Event()
-        settings = self.settings()
+        settings = self.settings(**({"bucket": self.bucket} if self.bucket else {}))
         catalog = self.catalog(settings)
         totals: Counter[Outcome] = Counter()
         for run_id, batch_id in self._batches(context, catalog, settings):
             params = parse_params(catalog.run_params(run_id))
+            if "proxy" not in params.stages:
+                raise AirflowSkipException("this run analyses only")
             stage = ProxyStage(catalog, S3Hook(settings.aws_conn_id).conn, settings, proxy_options(params), self._stop)
             totals.update(stage.run(run_id, batch_id))
         self.log.info("outcomes: %s", _named(totals))
@@ -162,21 +166,28 @@ class ImageProxyOperator(_CatalogOperator):
             return [(self.batch["run_id"], self.batch["batch_id"])]
         from include.pipeline.plan import plan_run
 
-        params = parse_params(
-            {
-                "stages": ["proxy"],
-                "file_ids": None if self.file_ids is None else [int(file_id) for file_id in self.file_ids],
-                "limit": self.limit,
-                "force": self.force,
-                "target_short_side": self.target_short_side,
-                "quality": self.quality,
-                "graphics_format": self.graphics_format,
-            }
-        )
+        params = self._own_params()
         instance = context["ti"]
         identity = _identity(context, f"{instance.task_id}[{instance.map_index}]")
         plan = plan_run(catalog, identity, params, settings, Window(), nova_endpoint=None, max_batches=1)
         return [(identity.run_id, batch.batch_id) for batch in plan.batches]
+
+    def _own_params(self) -> PipelineParams:
+        file_ids = json.loads(self.file_ids) if isinstance(self.file_ids, str) else self.file_ids
+        try:
+            return parse_params(
+                {
+                    "stages": ["proxy"],
+                    "file_ids": None if file_ids is None else list(file_ids),
+                    "limit": self.limit,
+                    "force": self.force,
+                    "target_short_side": self.target_short_side,
+                    "quality": self.quality,
+                    "graphics_format": self.graphics_format,
+                }
+            )
+        except InvalidParams as error:
+            raise AirflowFailException(f"{error.code}: {error}") from error
 
     def on_kill(self) -> None:
         """Begin no further image; what is in flight ends or goes back to pending."""
@@ -203,6 +214,8 @@ class NovaAnalysisOperator(_CatalogOperator):
         self._stop: threading.Event | None = None
 
     def execute(self, context: Context) -> dict[str, int]:
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
         from image_proxy.hooks import NovaHook
         from include.pipeline.analysis import AnalysisStage, NovaRefused
 
@@ -212,8 +225,8 @@ class NovaAnalysisOperator(_CatalogOperator):
         params = parse_params(catalog.run_params(self.batch["run_id"]))
         if "analyse" not in params.stages:
             raise AirflowSkipException("this run makes proxies only")
-        nova = NovaHook(aws_conn_id=settings.aws_conn_id).conn
-        stage = AnalysisStage(catalog, nova, settings, params, self.pool_slots, self._stop)
+        nova, s3 = NovaHook(aws_conn_id=settings.aws_conn_id).conn, S3Hook(settings.aws_conn_id).conn
+        stage = AnalysisStage(catalog, nova, s3, settings, params, self.pool_slots, self._stop)
         try:
             counts = stage.run(self.batch["run_id"], self.batch["batch_id"])
         except NovaRefused as error:

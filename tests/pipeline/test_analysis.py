@@ -36,7 +36,7 @@ def proxied(ground: Ground, *names: str) -> int:
 def analyse(ground: Ground, stand_in: NovaStandIn, batch: int, **conf: Any) -> dict[Outcome, int]:
     params = parse_params({**ground.catalog.run_params(ground.run_id), **conf})
     settings = load_settings(bucket=ground.bucket)
-    stage = AnalysisStage(ground.catalog, nova_client(stand_in), settings, params, concurrency=2)
+    stage = AnalysisStage(ground.catalog, nova_client(stand_in), ground.s3, settings, params, concurrency=2)
     return dict(stage.run(ground.run_id, batch))
 
 
