@@ -6,66 +6,43 @@ file ends before its structure does and `CorruptImage` when there is no structur
 
 from __future__ import annotations
 
-import os
 import re
 import struct
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
-from include.imaging.errors import CorruptImage, TooManyFrames, TooManyScans, TruncatedImage
+from include.imaging import boxes, profiles
+from include.imaging.errors import CorruptImage, TooManyScans, TruncatedImage
 from include.imaging.recipe import Limits
-
-# No honest file comes near: 100 MB of PNG in 8 KB chunks are 13 000. A walk of this many takes about a second.
-_MAX_PARTS = 1_000_000
-
-
-@dataclass(frozen=True)
-class Structure:
-    """What the walk found."""
-
-    frames: int = 1
-    scans: int = 1
-    has_metadata: bool = False
-    bits: int | None = None  # per channel, where the container says so
-    exif: bytes | None = None  # a PNG's eXIf chunk, which may stand behind the pixels, where Pillow sees it late
-    has_text: bool = False
-
-
-class Part(NamedTuple):
-    """A segment, chunk or box: its type and the bytes from `start` to `end` in the file, its header included."""
-
-    kind: bytes
-    start: int
-    end: int
-
-
-def _size_of(file: BinaryIO) -> int:
-    return os.fstat(file.fileno()).st_size
-
-
-def read_at(file: BinaryIO, offset: int, count: int) -> bytes:
-    """Exactly `count` bytes from `offset`; raises TruncatedImage when there are fewer."""
-    file.seek(offset)
-    data = file.read(count)
-    if len(data) < count:
-        raise TruncatedImage(f"the file ends at byte {offset + len(data)}, in the middle of the picture; copy it again")
-    return data
-
+from include.imaging.structure import MAX_PARTS, Part, Structure, check_frames, check_pixels, read_at, size_of
 
 # -- JPEG (ITU-T T.81, annex B) ----------------------------------------------------------------------------------------
 
-_SOS, _EOI, _APP0, _APP2, _APP14, _COMMENT = b"\xda", b"\xd9", b"\xe0", b"\xe2", b"\xee", b"\xfe"
+_SOS, _EOI, _DRI, _APP0, _APP2, _APP14, _COMMENT = b"\xda", b"\xd9", b"\xdd", b"\xe0", b"\xe2", b"\xee", b"\xfe"
+_SEQUENTIAL, _PROGRESSIVE = (b"\xc0", b"\xc1"), b"\xc2"
+_FRAME_HEADERS = frozenset(bytes([marker]) for marker in range(0xC0, 0xD0)) - {b"\xc4", b"\xc8", b"\xcc"}
 _STANDALONE = frozenset(bytes([marker]) for marker in (0x01, *range(0xD0, 0xD9)))
-# In entropy-coded data a marker is 0xFF before anything but a stuffed zero, a restart marker or a fill byte.
-_MARKER_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+# In entropy-coded data a marker is 0xFF before anything but a stuffed zero, a fill byte, or a restart marker where
+# restarts were announced: where they were not, decoders stop there.
+_MARKER_AFTER_SCAN = re.compile(rb"\xff[^\x00\xff]")
+_MARKER_AFTER_SCAN_WITH_RESTARTS = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _JPEG_CUT_SHORT = "the JPEG data ends before its end-of-image marker; copy the file again"
+_PREALLOCATED = bytes(64)  # no picture ends in so many zeros; a download that stopped does
+
+# libjpeg invents the rest of a scan (in gray) once it meets a marker, and waits for more data when it meets none. So it
+# gets the scan without any marker behind it, and Pillow reports a picture that is not there. What it gets instead is
+# what it reads ahead, in codes that stand for nothing: up to four of the blocks of 8 x 8 can be missing unnoticed.
+_INSTEAD_OF_THE_END = b"\xff\x00" * 16
 
 
 def jpeg_segments(data: bytes) -> Iterator[Part]:
-    """The segments of a JPEG up to and including its end-of-image marker; a scan carries its entropy-coded data."""
-    position = 2
-    for _ in range(_MAX_PARTS):
+    """The segments of a JPEG up to and including its end-of-image marker; a scan carries its entropy-coded data.
+
+    Raises TruncatedImage when that marker is missing, after the last segment that there is.
+    """
+    position, after_scan = 2, _MARKER_AFTER_SCAN
+    for _ in range(MAX_PARTS):
         start = data.find(b"\xff", position)
         marker_at = start + 1
         while data[marker_at : marker_at + 1] == b"\xff":  # fill bytes
@@ -82,11 +59,12 @@ def jpeg_segments(data: bytes) -> Iterator[Part]:
         position = marker_at + 1 + int.from_bytes(data[marker_at + 1 : marker_at + 3], "big")
         if position > len(data):
             raise TruncatedImage(_JPEG_CUT_SHORT)
+        if marker == _DRI:
+            announced = any(data[marker_at + 3 : marker_at + 5])
+            after_scan = _MARKER_AFTER_SCAN_WITH_RESTARTS if announced else _MARKER_AFTER_SCAN
         if marker == _SOS:
-            after = _MARKER_AFTER_SCAN.search(data, position)
-            if after is None:
-                raise TruncatedImage(_JPEG_CUT_SHORT)
-            position = after.start()
+            after = after_scan.search(data, position)
+            position = after.start() if after else len(data)
         yield Part(marker, marker_at - 1, position)
     raise CorruptImage("the JPEG has more than a million segments")
 
@@ -115,17 +93,62 @@ def is_jpeg_metadata(data: bytes, part: Part) -> bool:
     return not (plain_jfif or adobe)
 
 
+class _Scans:
+    """Keeps account, over a JPEG's segments, of which coefficients of which component were ever sent."""
+
+    def __init__(self) -> None:
+        self.frame = b""  # the marker of the frame header
+        self.components: list[int] = []
+        self.sent: dict[int, set[int]] = {}  # by component: coefficients 0 to 63 in zigzag order
+        self.count = 0
+        self.first_end: int | None = None
+
+    def add(self, data: bytes, part: Part) -> None:
+        payload = jpeg_payload(data, part)
+        if part.kind in _FRAME_HEADERS and not self.count:
+            self.frame = part.kind
+            self.components = list(payload[6 : 6 + 3 * payload[5] : 3]) if len(payload) > 5 else []  # noqa: PLR2004
+        elif part.kind == _SOS:
+            self.count += 1
+            many = payload[0] if payload else 0
+            first, last = (*payload[1 + 2 * many : 3 + 2 * many], 0, 0)[:2]
+            sent = range(first, last + 1) if self.frame == _PROGRESSIVE else range(64)
+            for component in payload[1 : 1 + 2 * many : 2]:
+                self.sent.setdefault(component, set()).update(sent)
+            if self.count == 1 and self.frame in _SEQUENTIAL and many == len(self.components):
+                self.first_end = part.end
+
+    def check(self) -> None:
+        """Raise TruncatedImage when whole components, or details of the brightness, were never sent."""
+        missing = [component for component in self.components if 0 not in self.sent.get(component, ())]
+        if missing or (self.components and len(self.sent[self.components[0]]) < 64):  # noqa: PLR2004
+            raise TruncatedImage("the JPEG ends before the last of its scans; copy the file again")
+
+
 def _walk_jpeg(file: BinaryIO, limits: Limits) -> Structure:
-    data = read_at(file, 0, _size_of(file))
-    scans, metadata, end = 0, False, 0
-    for part in jpeg_segments(data):
-        metadata = metadata or is_jpeg_metadata(data, part)
-        scans += part.kind == _SOS
-        end = part.end
-        if scans > limits.max_scans:
-            raise TooManyScans(f"the JPEG has more than {limits.max_scans} scans; no camera writes such files")
+    data = read_at(file, 0, size_of(file))
+    scans, metadata, end, whole = _Scans(), False, 0, True
+    try:
+        for part in jpeg_segments(data):
+            metadata = metadata or is_jpeg_metadata(data, part)
+            scans.add(data, part)
+            end = part.end
+            if scans.count > limits.max_scans:
+                raise TooManyScans(f"the JPEG has more than {limits.max_scans} scans; no camera writes such files")
+    except TruncatedImage:
+        if scans.first_end is None or data.endswith(_PREALLOCATED):
+            raise
+        whole = False  # some programs leave out the end marker, and nothing but it
+    if scans.count:
+        scans.check()
     # Bytes after the end are further pictures (MPO, motion photos) or what somebody hid there.
-    return Structure(scans=scans, has_metadata=metadata or end < len(data), bits=8)
+    return Structure(
+        scans=scans.count,
+        has_metadata=metadata or end < len(data),
+        bits=8,
+        pieces=None if scans.first_end is None else ((0, scans.first_end), _INSTEAD_OF_THE_END),
+        whole=whole,
+    )
 
 
 # -- PNG (W3C, third edition) ------------------------------------------------------------------------------------------
@@ -135,13 +158,18 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_PICTURE = frozenset(
     b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB sBIT cICP mDCV cLLI bKGD hIST sPLT pHYs acTL fcTL fdAT iCCP".split()
 )
-_PNG_TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+# All that Pillow gets: anything else is optional, and broken, bombed or merely long it would make Pillow refuse.
+_PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_PNG_COLOUR = frozenset({b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"})
+_LONGEST_PROFILE = 16 * 1024**2  # scanners' profiles of three megabytes are real
+_LONGEST_COLOUR_CHUNK = 4 * 1024**2  # compressed
+_LONGEST_EXIF = 4 * 1024**2
 
 
 def png_chunks(file: BinaryIO) -> Iterator[Part]:
     """The chunks of a PNG up to and including IEND, or up to the end of the file when it stands behind whole chunks."""
-    size, position = _size_of(file), len(PNG_SIGNATURE)
-    for _ in range(_MAX_PARTS):
+    size, position = size_of(file), len(PNG_SIGNATURE)
+    for _ in range(MAX_PARTS):
         if position == size:
             return  # no IEND; whether the pixels are whole is the decoder's to say
         length, kind = struct.unpack(">I4s", read_at(file, position, 8))
@@ -155,20 +183,62 @@ def png_chunks(file: BinaryIO) -> Iterator[Part]:
     raise CorruptImage("the PNG has more than a million chunks")
 
 
+def _png_profile(chunk: bytes) -> bytes | None:
+    """The colour profile in an iCCP chunk, or None when it is broken or unpacks to more than any profile has."""
+    _, separator, rest = chunk.partition(b"\0")
+    unpacking = zlib.decompressobj()
+    try:
+        profile = unpacking.decompress(rest[1:], _LONGEST_PROFILE)
+    except zlib.error:
+        return None
+    return profile if separator and rest[:1] == b"\0" and unpacking.eof else None
+
+
+def _png_colour(chunks: dict[bytes, bytes]) -> bytes | None:
+    """The profile that a PNG's colour chunks amount to, the first of them in the order that the standard gives."""
+    if len(chunks.get(b"cICP", b"")) == 4:  # noqa: PLR2004
+        primaries, transfer = chunks[b"cICP"][:2]
+        return profiles.from_code_points(primaries, transfer)
+    profile = _png_profile(chunks[b"iCCP"]) if b"iCCP" in chunks else None
+    if profile or b"sRGB" in chunks:
+        return profile
+    gamma, chromaticities = chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b"")
+    if len(gamma) != 4 or not any(gamma):  # noqa: PLR2004
+        return None
+    points = struct.unpack(">8I", chromaticities) if len(chromaticities) == 32 else None  # noqa: PLR2004
+    return profiles.from_gamma(int.from_bytes(gamma, "big"), points)
+
+
 def _walk_png(file: BinaryIO, limits: Limits) -> Structure:
-    exif, frames, metadata, text, bits, end = None, 1, False, False, None, 0
+    exif, frames, metadata, bits, end = None, 1, False, None, 0
+    colour: dict[bytes, bytes] = {}
+    shown: list[tuple[int, int]] = [(0, len(PNG_SIGNATURE))]
     for part in png_chunks(file):
+        body, length = part.start + 8, part.end - part.start - 12
         metadata = metadata or part.kind not in PNG_PICTURE
-        text = text or part.kind in _PNG_TEXT
-        if part.kind == b"eXIf" and exif is None:
-            exif = read_at(file, part.start + 8, part.end - part.start - 12)
+        if part.kind in _PNG_PIXELS:
+            if shown[-1][1] == part.start:
+                shown[-1] = (shown[-1][0], part.end)
+            else:
+                shown.append((part.start, part.end))
+        if part.kind in _PNG_COLOUR and part.kind not in colour and length <= _LONGEST_COLOUR_CHUNK:
+            colour[part.kind] = read_at(file, body, length)
+        elif part.kind == b"eXIf" and exif is None and length <= _LONGEST_EXIF:
+            exif = read_at(file, body, length)
         elif part.kind == b"acTL":
-            frames = int.from_bytes(read_at(file, part.start + 8, 4), "big")
-        elif part.kind == b"IHDR":
-            bits = read_at(file, part.start + 16, 1)[0]
+            frames = int.from_bytes(read_at(file, body, 4), "big")
+        elif part.kind == b"IHDR" and bits is None:
+            width, height, bits = struct.unpack(">IIB", read_at(file, body, 9))
+            check_pixels(width, height, limits)
         end = part.end
-    metadata = metadata or end < _size_of(file)
-    return Structure(frames=max(1, frames), has_metadata=metadata, bits=bits, exif=exif, has_text=text)
+    return Structure(
+        frames=max(1, frames),
+        has_metadata=metadata or end < size_of(file),
+        bits=bits,
+        exif=exif,
+        icc=_png_colour(colour),
+        pieces=tuple(shown),
+    )
 
 
 # -- WebP (RFC 9649) ---------------------------------------------------------------------------------------------------
@@ -179,27 +249,42 @@ WEBP_PICTURE = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", 
 def webp_chunks(file: BinaryIO) -> Iterator[Part]:
     """The chunks of a WebP file, each padded to an even length."""
     end_of_riff = 8 + int.from_bytes(read_at(file, 4, 4), "little")
-    if end_of_riff > _size_of(file):
+    if end_of_riff > size_of(file):
         raise TruncatedImage("the WebP file is shorter than its header says; copy it again")
     position = 12
-    for _ in range(_MAX_PARTS):
+    for _ in range(MAX_PARTS):
         if position + 8 > end_of_riff:
             return
         kind, length = struct.unpack("<4sI", read_at(file, position, 8))
         end = position + 8 + length + (length & 1)
-        if end > _size_of(file):
+        if end > size_of(file):
             raise TruncatedImage("the WebP file ends inside a chunk; copy it again")
         yield Part(kind, position, end)
         position = end
     raise CorruptImage("the WebP file has more than a million chunks")
 
 
+def _webp_size(file: BinaryIO, part: Part) -> tuple[int, int]:
+    """The dimensions that a chunk announces; (0, 0) when it announces none."""
+    head = read_at(file, part.start + 8, min(10, part.end - part.start - 8)).ljust(10, b"\0")
+    if part.kind == b"VP8X":
+        return 1 + int.from_bytes(head[4:7], "little"), 1 + int.from_bytes(head[7:10], "little")
+    if part.kind == b"VP8 " and head[3:6] == b"\x9d\x01\x2a":
+        return int.from_bytes(head[6:8], "little") & 0x3FFF, int.from_bytes(head[8:10], "little") & 0x3FFF
+    if part.kind == b"VP8L":
+        bits = int.from_bytes(head[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return 0, 0
+
+
 def _walk_webp(file: BinaryIO, limits: Limits) -> Structure:
     kinds, end = [], 12
     for part in webp_chunks(file):
         kinds.append(part.kind)
+        width, height = _webp_size(file, part)
+        check_pixels(width, height, limits)  # the decoder makes room for all of them when it opens the file
         end = part.end
-    metadata = any(kind not in WEBP_PICTURE for kind in kinds) or end < _size_of(file)
+    metadata = any(kind not in WEBP_PICTURE for kind in kinds) or end < size_of(file)
     return Structure(frames=max(1, kinds.count(b"ANMF")), has_metadata=metadata, bits=8)
 
 
@@ -223,13 +308,13 @@ def _gif_table_length(packed: int) -> int:
 
 
 def _walk_gif(file: BinaryIO, limits: Limits) -> Structure:
-    data = read_at(file, 0, _size_of(file))
+    data = read_at(file, 0, size_of(file))
     frames, metadata = 0, False
     position = 13 + _gif_table_length(data[10] if len(data) > 10 else 0)  # noqa: PLR2004
     while position + 1 < len(data) and data[position] != _GIF_TRAILER:
         if data[position] == _GIF_IMAGE and position + 9 < len(data):
             frames += 1
-            _check_frames(frames, limits)
+            check_frames(frames, limits)
             position = _skip_gif_blocks(data, position + 11 + _gif_table_length(data[position + 9]))
         elif data[position] == _GIF_EXTENSION:
             label, application = data[position + 1], data[position + 3 : position + 14]
@@ -244,6 +329,26 @@ def _walk_gif(file: BinaryIO, limits: Limits) -> Structure:
 # -- TIFF 6.0 and BigTIFF ----------------------------------------------------------------------------------------------
 
 
+_TIFF_TYPE_BYTES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8)
+_MOST_TIFF_TAGS = 4096
+
+
+def _check_tiff_tags(file: BinaryIO, order: str, offset: int, big: bool) -> None:
+    """Refuse a first directory whose tags claim more bytes than the file has several times over: they point at the same
+    bytes, and each would be read and taken apart on its own."""
+    size, width = size_of(file), 8 if big else 2
+    if offset >= size:
+        return  # said by who follows the chain
+    entries = struct.unpack(order + ("Q" if big else "H"), read_at(file, offset, width))[0]
+    if entries > _MOST_TIFF_TAGS:
+        raise CorruptImage(f"the TIFF's first directory claims {entries} tags; export it anew")
+    table, claimed = read_at(file, offset + width, entries * (20 if big else 12)), 0
+    for _, kind, count, *_ in struct.iter_unpack(order + ("HHQ8s" if big else "HHI4s"), table):
+        claimed += count * (_TIFF_TYPE_BYTES[kind] if kind < len(_TIFF_TYPE_BYTES) else 0)
+    if claimed > 2 * size + 65536:
+        raise CorruptImage("the TIFF's tags claim more bytes than the file has; export it anew")
+
+
 def _walk_tiff(file: BinaryIO, limits: Limits) -> Structure:
     """Count the pages by following the chain of directories. What is in the first one, Pillow reads."""
     head = read_at(file, 0, 8)
@@ -251,10 +356,11 @@ def _walk_tiff(file: BinaryIO, limits: Limits) -> Structure:
     big = head[2:4] in (b"+\0", b"\0+")
     number, count_format, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
     offset = struct.unpack(order + "Q", read_at(file, 8, 8))[0] if big else struct.unpack(order + "I", head[4:8])[0]
+    _check_tiff_tags(file, order, offset, big)
     seen: set[int] = set()
-    while offset and offset not in seen and offset < _size_of(file):
+    while offset and offset not in seen and offset < size_of(file):
         seen.add(offset)
-        _check_frames(len(seen), limits)
+        check_frames(len(seen), limits)
         width = struct.calcsize(count_format)
         entries = struct.unpack(order + count_format, read_at(file, offset, width))[0]
         link = read_at(file, offset + width + entries * entry, struct.calcsize(number))
@@ -264,28 +370,35 @@ def _walk_tiff(file: BinaryIO, limits: Limits) -> Structure:
     return Structure(frames=len(seen))
 
 
-# -- AVIF and HEIF (ISO/IEC 14496-12) ----------------------------------------------------------------------------------
+# -- Windows icons and bitmaps -----------------------------------------------------------------------------------------
+
+_ICON_HEADER, _ICON_ENTRY = "<HHH", "<BBBBHHII"
 
 
-def _walk_boxes(file: BinaryIO, limits: Limits) -> Structure:
-    """Follow the outermost boxes to see whether the file is as long as they say."""
-    size, position = _size_of(file), 0
-    for _ in range(_MAX_PARTS):
-        if position + 8 > size:
-            return Structure()
-        length = int.from_bytes(read_at(file, position, 4), "big")
-        if length == 1:  # a 64-bit length follows the type
-            length = int.from_bytes(read_at(file, position + 8, 8), "big")
-        if length == 0:  # up to the end of the file
-            return Structure()
-        if position + length > size:
-            raise TruncatedImage("the file is shorter than its boxes say; copy it again")
-        position += max(8, length)
-    raise CorruptImage("the file has more than a million boxes")
+def _walk_ico(file: BinaryIO, limits: Limits) -> Structure:
+    """Choose the largest of an icon's pictures, of those the one with most colours, and show the decoder no other."""
+    _, _, count = struct.unpack(_ICON_HEADER, read_at(file, 0, 6))
+    check_frames(count, limits)
+    if not count:
+        raise CorruptImage("the icon holds no picture")
+    entries = list(struct.iter_unpack(_ICON_ENTRY, read_at(file, 6, 16 * count)))
+    best = max(entries, key=lambda entry: ((entry[0] or 256) * (entry[1] or 256), entry[5], entry[6]))
+    *described, length, offset = best
+    head = read_at(file, offset, 40)
+    if offset + length > size_of(file):
+        raise TruncatedImage("the icon ends inside its largest picture; copy the file again")
+    if head.startswith(PNG_SIGNATURE):
+        width, height = struct.unpack(">II", head[16:24])
+    else:
+        width, height = (abs(side) for side in struct.unpack("<ii", head[4:12]))  # a height of two: picture and mask
+    check_pixels(width, height, limits)
+    entry = struct.pack(_ICON_ENTRY, *described, length, 6 + 16)
+    only = (struct.pack(_ICON_HEADER, 0, 1, 1) + entry, (offset, offset + length))
+    return Structure(frames=count, has_metadata=True, bits=8, pieces=only)
 
 
-def _no_structure(file: BinaryIO, limits: Limits) -> Structure:
-    return Structure()
+def _walk_bmp(file: BinaryIO, limits: Limits) -> Structure:
+    return Structure()  # its header has the dimensions, and nothing else needs to be known beforehand
 
 
 _WALKERS: dict[str, Callable[[BinaryIO, Limits], Structure]] = {
@@ -294,23 +407,20 @@ _WALKERS: dict[str, Callable[[BinaryIO, Limits], Structure]] = {
     "webp": _walk_webp,
     "gif": _walk_gif,
     "tiff": _walk_tiff,
-    "avif": _walk_boxes,
-    "heif": _walk_boxes,
+    "bmp": _walk_bmp,
+    "avif": boxes.walk_heif,
+    "heif": boxes.walk_heif,
+    "ico": _walk_ico,
+    "jp2": boxes.walk_jp2,
+    "jxl": boxes.walk_jxl,
 }
-
-
-def _check_frames(frames: int, limits: Limits) -> None:
-    if frames > limits.max_frames:
-        raise TooManyFrames(
-            f"more than {limits.max_frames} frames or pages; extract the first one, or raise max_frames"
-        )
 
 
 def walk(file: BinaryIO, name: str, limits: Limits) -> Structure:
     """The structure of an open file of the named format.
 
-    Raises TruncatedImage, CorruptImage, TooManyFrames, TooManyScans.
+    Raises TruncatedImage, CorruptImage, TooManyFrames, TooManyPixels, TooManyScans.
     """
-    structure = _WALKERS.get(name, _no_structure)(file, limits)
-    _check_frames(structure.frames, limits)
+    structure = _WALKERS[name](file, limits)
+    check_frames(structure.frames, limits)
     return structure

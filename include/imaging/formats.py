@@ -13,23 +13,27 @@ from include.imaging.errors import UnsupportedFormat
 
 @dataclass(frozen=True)
 class Format:
-    """A format on the allow-list: our name for it, its media type, Pillow's name and the module of Pillow's decoder."""
+    """A format on the allow-list: our name for it, its media type, and the module and the class of its decoder."""
 
     name: str
     media_type: str
-    pillow_name: str
-    pillow_plugin: str
+    module: str
+    decoder: str
 
 
 _ALL = (
-    Format("jpeg", "image/jpeg", "JPEG", "PIL.JpegImagePlugin"),
-    Format("png", "image/png", "PNG", "PIL.PngImagePlugin"),
-    Format("webp", "image/webp", "WEBP", "PIL.WebPImagePlugin"),
-    Format("gif", "image/gif", "GIF", "PIL.GifImagePlugin"),
-    Format("tiff", "image/tiff", "TIFF", "PIL.TiffImagePlugin"),
-    Format("bmp", "image/bmp", "BMP", "PIL.BmpImagePlugin"),
-    Format("avif", "image/avif", "AVIF", "PIL.AvifImagePlugin"),
-    Format("heif", "image/heic", "HEIF", "pillow_heif"),
+    Format("jpeg", "image/jpeg", "PIL.JpegImagePlugin", "JpegImageFile"),
+    Format("png", "image/png", "PIL.PngImagePlugin", "PngImageFile"),
+    Format("webp", "image/webp", "PIL.WebPImagePlugin", "WebPImageFile"),
+    Format("gif", "image/gif", "PIL.GifImagePlugin", "GifImageFile"),
+    Format("tiff", "image/tiff", "PIL.TiffImagePlugin", "TiffImageFile"),
+    Format("bmp", "image/bmp", "PIL.BmpImagePlugin", "BmpImageFile"),
+    Format("avif", "image/avif", "PIL.AvifImagePlugin", "AvifImageFile"),
+    # The class itself, as of all others: registering it would change Pillow for everybody in this process.
+    Format("heif", "image/heic", "pillow_heif.as_plugin", "HeifImageFile"),
+    Format("ico", "image/x-icon", "PIL.IcoImagePlugin", "IcoImageFile"),
+    Format("jp2", "image/jp2", "PIL.Jpeg2KImagePlugin", "Jpeg2KImageFile"),
+    Format("jxl", "image/jxl", "include.imaging.jxl", "open_jxl"),
 )
 FORMATS = {entry.name: entry for entry in _ALL}
 
@@ -48,6 +52,11 @@ _SIGNATURES = (
     (b"II+\0", "tiff"),  # BigTIFF
     (b"MM\0+", "tiff"),
     (b"BM", "bmp"),
+    (b"\0\0\1\0", "ico"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "jp2"),
+    (b"\xff\x4f\xff\x51", "jp2"),  # the codestream alone
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "jxl"),
+    (b"\xff\x0a", "jxl"),  # the codestream alone
 )
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
@@ -58,11 +67,18 @@ _REFUSED = (
     (b"\xc5\xd0\xd3\xc6", "EPS"),
     (b"%PDF", "PDF"),
     (b"8BPS", "a Photoshop document"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"\0\0\0\x0cJXL ", "JPEG XL"),
-    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (b"\0\0\1\0", "a Windows icon"),
+    (b"\0\0\2\0", "a Windows cursor"),
+    (b"\xd7\xcd\xc6\x9a", "a Windows metafile"),
+    (b"\1\0\0\0", "a Windows metafile"),
+    (b"gimp xcf", "a GIMP document"),
+    (b"\x76\x2f\x31\x01", "OpenEXR"),
+    (b"#?RADIANCE", "Radiance HDR"),
+    (b"DDS ", "a DirectDraw texture"),
+    (b"SIMPLE  =", "FITS"),
+    (b"icns", "a macOS icon"),
+    (b"FUJIFILM", "a Fuji raw file"),
+    (b"IIRO", "an Olympus raw file"),
+    (b"IIU\0", "a Panasonic raw file"),
     (b"PK\x03\x04", "a ZIP archive"),
     (b"\x1f\x8b", "a gzip file"),
     (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
@@ -97,7 +113,7 @@ def _refused_as(head: bytes) -> str:
         if head.startswith(signature):
             return name
     if head[4:8] == b"ftyp":
-        return "a video"
+        return "a Canon raw file" if head[8:12] == b"crx " else "a video"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<?xml", b"<svg", b"<!doctype", b"<html")):
         return "SVG" if b"<svg" in text else "XML or HTML"

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
-import io
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from include.imaging import color
-from include.imaging.containers import Structure, walk
+from include.imaging import color, profiles
+from include.imaging.containers import walk
 from include.imaging.errors import (
     CorruptImage,
     EmptyFile,
@@ -26,14 +26,20 @@ from include.imaging.errors import (
     UnsupportedFormat,
 )
 from include.imaging.formats import SNIFF_BYTES, Format, sniff
+from include.imaging.pieces import Pieces
 from include.imaging.recipe import Limits
 from include.imaging.records import ImageInfo
-from include.imaging.strip import without_png_text
+from include.imaging.structure import Structure, check_pixels
 
 _ORIENTATION = 274  # TIFF 6.0 and EXIF
 _BITS_PER_SAMPLE, _STRIP_OFFSETS, _STRIP_BYTES, _SUB_IFDS = 258, 273, 279, 330
 _TILE_OFFSETS, _TILE_BYTES, _NEW_SUBFILE_TYPE, _DNG_VERSION = 324, 325, 254, 50706
+_EXIF_IFD, _INTEROPERABILITY_IFD, _COLOUR_SPACE = 34665, 40965, 40961
+_IS_SRGB, _IS_ADOBE_RGB = 1, 2  # of the colour spaces; cameras mostly say 65535 and "R03" instead of 2 (DCF 2.0)
 _SWAPPING = (5, 6, 7, 8)  # orientations that exchange width and height
+# None is a decoder's own OSError; the others are what seeking to where a damaged file points gives.
+_WRONG_OFFSETS = frozenset({None, errno.EINVAL, errno.EOVERFLOW})
+_VARIANTS = ("unknown pixel mode", "cannot handle", "unsupported bmp pixel", "unsupported bmp compression")
 _ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "La", "RGBa"})
 
 
@@ -56,10 +62,12 @@ def _refusal(error: Exception) -> ProxyError:
     """The typed refusal that a decoder's message speaks of."""
     text = f"{type(error).__name__}: {error}".strip()
     lowered = text.lower()
-    if isinstance(error, OSError) and error.errno is not None:
+    if isinstance(error, OSError) and error.errno not in _WRONG_OFFSETS:
         return Unreadable(f"reading the file failed: {error.strerror}")
     if any(words in lowered for words in ("out of memory", "memory allocation", "bad_alloc", "cannot allocate")):
         return MemoryLimit(f"decoding needs more memory than memory_bytes allows ({text}); raise the limit")
+    if isinstance(error, NotImplementedError) or any(words in lowered for words in _VARIANTS):
+        return UnsupportedFormat(f"a variant of the format that is not read ({text}); export it as 8 or 16 bit RGB")
     if any(words in lowered for words in ("truncated", "unexpected end", "not enough image data", "premature")):
         return TruncatedImage(f"the file ends before the picture does ({text}); copy it again")
     return CorruptImage(f"the picture cannot be decoded ({text}); open it in an editor and export it anew")
@@ -84,52 +92,42 @@ def open_file(path: str | Path, limits: Limits) -> Iterator[tuple[BinaryIO, int]
 
 
 def _open_picture(file: BinaryIO, kind: Format, structure: Structure) -> Image.Image:
-    """The picture, its header read by the one decoder that the content named."""
-    source: BinaryIO = file
-    if structure.has_text and kind.name == "png":
-        source = io.BytesIO()
-        without_png_text(file, source)
+    """The picture, its header read by the one decoder that the content named, from what of the file it is to see."""
+    source = cast(BinaryIO, Pieces(file, structure.pieces)) if structure.pieces else file
     source.seek(0)
-    if kind.name == "heif":  # the class itself: registering it would change Pillow for everybody in this process
-        from pillow_heif.as_plugin import HeifImageFile
-
-        picture: Image.Image = HeifImageFile(source)  # type: ignore[no-untyped-call]
-        return picture
-    importlib.import_module(kind.pillow_plugin)  # or Pillow imports all of its plugins to find one
-    try:
-        return Image.open(source, formats=(kind.pillow_name,))
-    except UnidentifiedImageError:
-        raise _why_not(source, kind) from None
+    picture: Image.Image = getattr(importlib.import_module(kind.module), kind.decoder)(source)
+    return picture
 
 
-def _why_not(file: BinaryIO, kind: Format) -> ProxyError:
-    """Image.open() keeps the decoder's reason to itself; ask the decoder."""
-    file.seek(0)
-    try:
-        Image.OPEN[kind.pillow_name][0](file, "")
-    except (SyntaxError, NotImplementedError) as error:
-        if "unknown pixel mode" in str(error) or isinstance(error, NotImplementedError):
-            return UnsupportedFormat(f"a variant of {kind.name.upper()} that is not read; export it as 8 or 16 bit RGB")
-        return _refusal(error)
-    except Exception as error:
-        return _refusal(error)
-    return CorruptImage(f"the file begins like {kind.name.upper()} but cannot be read as such")
+def _exif(picture: Image.Image, kind: Format, structure: Structure) -> Image.Exif:
+    """What the file says about the picture; empty when that is nothing, or broken: no reason to refuse a good one."""
+    exif = Image.Exif()
+    with suppress(Exception):
+        exif.load(structure.exif or picture.info.get("exif") or b"")
+    return exif
 
 
-def _orientation(picture: Image.Image, kind: Format, structure: Structure) -> int:
+def _orientation(picture: Image.Image, kind: Format, exif: Image.Exif) -> int:
     """The EXIF orientation, 1 to 8; 1 when there is none or it cannot be read."""
     if kind.name == "heif":
         return 1  # its rotation is part of decoding, and its EXIF says what was, not what is to be done
-    try:
-        if kind.name == "tiff":
-            value = picture.tag_v2.get(_ORIENTATION)  # type: ignore[attr-defined]
-        else:
-            exif = Image.Exif()
-            exif.load(structure.exif or picture.info.get("exif") or b"")
-            value = exif.get(_ORIENTATION)
-    except Exception:  # broken EXIF is no reason to refuse a good picture
-        return 1
+    value = None
+    with suppress(Exception):
+        value = picture.tag_v2.get(_ORIENTATION) if kind.name == "tiff" else exif.get(_ORIENTATION)  # type: ignore[attr-defined]
     return value if isinstance(value, int) and 1 <= value <= 8 else 1  # noqa: PLR2004
+
+
+def _profile(picture: Image.Image, structure: Structure, exif: Image.Exif) -> bytes | None:
+    """The colour profile: the file's own, or what it says in another way."""
+    stated: bytes | None = picture.info.get("icc_profile") or structure.icc
+    if stated or picture.mode != "RGB" or picture.format != "JPEG":
+        return stated
+    with suppress(Exception):  # as above
+        details, interoperability = exif.get_ifd(_EXIF_IFD), exif.get_ifd(_INTEROPERABILITY_IFD)
+        adobe = str(interoperability.get(1, "")).startswith("R03") and details.get(_COLOUR_SPACE) != _IS_SRGB
+        if adobe or details.get(_COLOUR_SPACE) == _IS_ADOBE_RGB:
+            return profiles.adobe_rgb()
+    return None
 
 
 def _check_tiff(picture: Image.Image, size_bytes: int) -> None:
@@ -157,7 +155,11 @@ def _bits(picture: Image.Image, structure: Structure) -> int:
 
 
 def _describe(picture: Image.Image, kind: Format, structure: Structure, size_bytes: int) -> ImageInfo:
-    orientation = _orientation(picture, kind, structure)
+    exif = _exif(picture, kind, structure)
+    orientation = _orientation(picture, kind, exif)
+    profile = _profile(picture, structure, exif)
+    if profile:
+        picture.info["icc_profile"] = profile  # where the steps find it
     width, height = picture.size
     already_upright = kind.name == "tiff" and orientation in _SWAPPING  # Pillow swaps the size of these itself
     stored = (height, width) if already_upright else (width, height)
@@ -175,8 +177,9 @@ def _describe(picture: Image.Image, kind: Format, structure: Structure, size_byt
         frames=max(structure.frames, int(getattr(picture, "n_frames", 1)) if kind.name in ("avif", "heif") else 1),
         has_alpha=picture.mode in _ALPHA_MODES or "transparency" in picture.info,
         has_metadata=metadata or kind.name == "tiff",
-        srgb=color.is_srgb(picture.mode, picture.info.get("icc_profile")),
+        srgb=color.is_srgb(picture.mode, profile),
         size_bytes=size_bytes,
+        whole=structure.whole,
     )
 
 
@@ -192,9 +195,7 @@ def opened(path: str | Path, limits: Limits) -> Iterator[tuple[BinaryIO, Image.I
         with decoding():
             structure = walk(file, kind.name, limits)
             picture = _open_picture(file, kind, structure)
-            pixels = picture.width * picture.height
-            if pixels > limits.max_pixels:
-                raise TooManyPixels(f"{picture.width} x {picture.height} pixels are more than {limits.max_pixels}")
+            check_pixels(picture.width, picture.height, limits)
             if kind.name == "tiff":
                 _check_tiff(picture, size_bytes)
             info = _describe(picture, kind, structure, size_bytes)

@@ -15,12 +15,12 @@ Action = Literal["resized", "converted", "stripped"]
 class ImageInfo:
     """What an image file is, read from its header."""
 
-    format: str  # jpeg, png, webp, gif, tiff, bmp, avif, heif: by content
+    format: str  # jpeg, png, webp, gif, tiff, bmp, avif, heif, ico, jp2, jxl: by content
     width: int  # as a person sees it, after orientation
     height: int
     stored_width: int  # as stored
     stored_height: int
-    orientation: int  # EXIF: 1 is upright, 1 also where decoding itself rotates (HEIF)
+    orientation: int  # EXIF: 1 is upright, 1 also where decoding itself rotates (HEIF, JPEG XL)
     mode: str  # Pillow's name for the pixels: RGB, L, P, CMYK, I;16, ...
     bits: int  # a channel, as stored
     frames: int  # frames or pages; only the first is ever used
@@ -28,6 +28,7 @@ class ImageInfo:
     has_metadata: bool  # EXIF, GPS, XMP, IPTC, comments, thumbnails, or bytes behind the picture
     srgb: bool  # no colour profile, or one that means sRGB
     size_bytes: int
+    whole: bool = True  # False: its end marker is missing, and only decoding tells whether pixels are too
 
     @property
     def media_type(self) -> str:
@@ -42,6 +43,7 @@ class ImageInfo:
         """
         return (
             self.format in NOVA_FORMATS
+            and self.whole
             and self.orientation == 1
             and self.srgb
             and self.bits <= 8  # noqa: PLR2004

@@ -5,16 +5,14 @@ They rely on the order that `proxy.DECODE` and `proxy.FINISH` give them, and eac
 
 from __future__ import annotations
 
-import math
-import resource
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image
 
 from include.imaging import color
-from include.imaging.errors import CorruptImage, MemoryLimit
+from include.imaging.errors import CorruptImage
 from include.imaging.inspection import decoding
+from include.imaging.memory import check_room
 from include.imaging.records import ImageInfo
 
 # Decode at the smallest scale that leaves this much of the target, as a ratio of halves: at 1.5 the loss against a full
@@ -90,19 +88,7 @@ def _check_memory(image: Image.Image, plan: Plan) -> None:
     sampling = [(horizontal, vertical) for _, horizontal, vertical, _ in image.layer]  # type: ignore[attr-defined]
     finest = max(horizontal for horizontal, _ in sampling) * max(vertical for _, vertical in sampling)
     per_pixel = 2 * sum(horizontal * vertical for horizontal, vertical in sampling) / finest
-    needed = int(image.width * image.height * per_pixel)
-    if needed > address_space_left():
-        raise MemoryLimit(f"decoding needs {needed >> 20} MB at once, more than memory_bytes allows; raise the limit")
-
-
-def address_space_left() -> float:
-    """Bytes that this process may still map; infinite without a limit, or where the system does not tell."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-    except OSError:
-        return math.inf
-    return math.inf if limit == resource.RLIM_INFINITY else limit - pages * resource.getpagesize()
+    check_room(int(image.width * image.height * per_pixel))
 
 
 def to_eight_bits(image: Image.Image, plan: Plan) -> Image.Image:

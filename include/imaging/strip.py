@@ -18,9 +18,9 @@ from include.imaging.containers import (
     jpeg_payload,
     jpeg_segments,
     png_chunks,
-    read_at,
     webp_chunks,
 )
+from include.imaging.structure import read_at
 
 _PNG_ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
 _VP8X_FLAGS_KEPT = 0b0001_0010  # alpha and animation; not ICC, EXIF or XMP, whose chunks are gone
@@ -50,15 +50,6 @@ def _strip_png(source: BinaryIO, target: BinaryIO) -> None:
     target.write(PNG_SIGNATURE)
     for part in png_chunks(source):
         if part.kind in PNG_PICTURE - _PNG_ANIMATION - {b"iCCP"}:
-            _copy_range(source, target, part.start, part.end)
-
-
-def without_png_text(source: BinaryIO, target: BinaryIO) -> None:
-    """Copy a PNG's picture and colour profile. Pillow never sees its text chunks, which have limits of their own that
-    refuse honest files (a workflow stored by an image generator) and cost time on others."""
-    target.write(PNG_SIGNATURE)
-    for part in png_chunks(source):
-        if part.kind in PNG_PICTURE:
             _copy_range(source, target, part.start, part.end)
 
 

@@ -6,6 +6,7 @@ its living on. It imports this room and Pillow, no more.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import select
@@ -21,14 +22,24 @@ from typing import Any
 from include.imaging.errors import DecoderCrashed, MemoryLimit, ProxyError
 from include.imaging.recipe import Limits, ProxyOptions
 
+_LONGEST_OUTPUT = 256 * 1024**2  # the largest proxy that options allow, 8000 x 2048 of RGBA noise, has 66 MB
 _GRACE_SECONDS = 5  # how much later than the parent's time limit the kernel ends a child that nobody watches any more
 
 
-def _private_stdout() -> int:
-    """The pipe to the parent under a number of its own; what libraries print to stdout goes to stderr from here on."""
-    private = os.dup(1)
-    os.dup2(2, 1)
-    return private
+def _silence_libraries() -> int:
+    """The pipe to the parent under a number of its own, and nothing of what libraries print.
+
+    libtiff says a line on stderr for each line of a picture that it cannot read: a few kilobytes of fax would fill the
+    task's log. What this process itself has to say, it says where stderr was.
+    """
+    replies, stderr = os.dup(1), os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    sys.stderr = os.fdopen(stderr, "w", buffering=1, errors="backslashreplace")
+    faulthandler.enable(sys.stderr)  # a few lines on where it was when a decoder crashed
+    return replies
 
 
 def _leave_signals_to_the_parent() -> None:
@@ -39,13 +50,15 @@ def _leave_signals_to_the_parent() -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the kernel ends the process, no matter what it is busy with
 
 
-def _limit_memory(limits: Limits) -> None:
-    """Bound the address space, write no core file, and offer this process first when the machine runs out of memory."""
+def _limit_resources(limits: Limits) -> None:
+    """Bound the address space and what is written, write no core file, and offer this process first when the machine
+    runs out of memory."""
     import resource
 
     with suppress(ValueError, OSError):  # not every system enforces it
         resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_LONGEST_OUTPUT, _LONGEST_OUTPUT))
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
@@ -102,10 +115,10 @@ def _answer(request: dict[str, Any], limits: Limits) -> dict[str, Any]:
 
 def main() -> None:
     """Serve requests until stdin ends."""
-    replies = _private_stdout()
+    replies = _silence_libraries()
     limits = Limits(**json.loads(sys.argv[1]))
     _leave_signals_to_the_parent()
-    _limit_memory(limits)
+    _limit_resources(limits)
     _die_with_the_parent()
     _prepare_pillow()
     from include.imaging import proxy  # noqa: F401 - all imports before the first picture's time runs

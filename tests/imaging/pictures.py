@@ -9,6 +9,8 @@ from pathlib import Path
 
 from PIL import Image, ImageCms, ImageDraw
 
+from include.imaging.jxl import extension
+
 RED, GREEN, BLUE, WHITE = (220, 30, 30), (30, 200, 30), (30, 30, 220), (250, 250, 250)
 CORNERS = {"top left": RED, "top right": GREEN, "bottom left": BLUE, "bottom right": WHITE}
 
@@ -186,4 +188,22 @@ def corner_colours(image: Image.Image) -> dict[str, object]:
         "top right": image.getpixel((3 * width // 4, height // 4)),
         "bottom left": image.getpixel((width // 4, 3 * height // 4)),
         "bottom right": image.getpixel((3 * width // 4, 3 * height // 4)),
+    }
+
+
+def jxl_files(photo: Image.Image, clear: Image.Image) -> dict[str, bytes]:
+    """JPEG XL as it comes: a codestream, a container with EXIF, one with transparency, one that was a JPEG."""
+    encoder = extension()
+    jpeg = io.BytesIO()
+    photo.save(jpeg, "JPEG", exif=exif(6))
+    plain = encoder.Encoder(mode="RGB", lossless=False, quality=80.0, num_threads=0)
+    boxed = encoder.Encoder(mode="RGB", lossless=False, quality=80.0, use_container=True, num_threads=0)
+    alpha = encoder.Encoder(mode="RGBA", lossless=True, quality=100.0, num_threads=0)
+    again = encoder.Encoder(mode="RGB", lossless=False, quality=90.0, num_threads=0)
+    texts = {"exif": exif(6).tobytes()[6:], "jumb": None, "xmp": b"<SECRET/>", "compress": False}
+    return {
+        "plain": plain(photo.tobytes(), *photo.size, jpeg_encode=False),
+        "boxed": boxed(photo.tobytes(), *photo.size, jpeg_encode=False, **texts),
+        "alpha": alpha(clear.tobytes(), *clear.size, jpeg_encode=False),
+        "jpeg": again(jpeg.getvalue(), *photo.size, jpeg_encode=True),
     }

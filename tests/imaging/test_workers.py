@@ -334,24 +334,50 @@ perform = worker._perform
 def noisy(request, limits):
     print("a warning from Python")
     os.write(1, b"a warning from C\\n")
+    os.write(2, b"an error from C\\n")
+    if request["do"] == "fail":
+        raise RuntimeError("nobody foresaw this")
     return perform(request, limits)
 worker._perform = noisy
 worker.main()
 """
 
 
-def test_what_libraries_print_does_not_reach_the_protocol(picture: Path) -> None:
-    request = json.dumps({"do": "inspect", "source": str(picture)}) + "\n"
+def _talk(picture: Path, *requests: str) -> tuple[list[dict[str, Any]], str]:
+    """What a child that prints a lot answers, and what arrives on its stderr."""
     command = [sys.executable, "-c", _NOISY, json.dumps(asdict(Limits()))]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as child:  # type: ignore[call-overload]
-        child.stdin.write(request * 2)
+        for what in requests:
+            child.stdin.write(json.dumps({"do": what, "source": str(picture)}) + "\n")
         child.stdin.flush()
-        ready, *answers = [json.loads(child.stdout.readline()) for _ in range(3)]
+        ready, *answers = [json.loads(child.stdout.readline()) for _ in range(1 + len(requests))]
         _, errors = child.communicate()
     assert ready == {"ready": True}
+    return answers, errors
+
+
+def test_what_libraries_print_reaches_neither_the_protocol_nor_the_log(picture: Path) -> None:
+    """libtiff prints a line for each bad line of a picture: a small file could fill a task's log."""
+    answers, errors = _talk(picture, "inspect", "inspect")
     assert [answer["result"]["width"] for answer in answers] == [1200, 1200]
-    assert errors.count("a warning from") == 4
+    assert errors == ""
+
+
+def test_what_nobody_foresaw_is_in_the_log(picture: Path) -> None:
+    answers, errors = _talk(picture, "fail")
+    assert answers[0]["code"] == "decoder_crashed"
+    assert "Traceback" in errors
+    assert "nobody foresaw this" in errors
+
+
+def test_a_crash_says_in_the_log_where_it_was(picture: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with DecodeWorkers(1) as pool:
+        pool.inspect(picture)
+        (child,) = _children()
+        child.send_signal(signal.SIGSEGV)
+        _until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    assert "Segmentation fault" in capfd.readouterr().err
 
 
 # -- ending ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,170 @@
+"""The structure of files made of boxes: AVIF and HEIF (ISO/IEC 14496-12), JPEG 2000 (ITU-T T.800), JPEG XL (18181-2).
+
+Standard library only, as `containers`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from include.imaging import profiles
+from include.imaging.errors import CorruptImage, TruncatedImage
+from include.imaging.recipe import Limits
+from include.imaging.structure import MAX_PARTS, Structure, check_pixels, read_at, size_of
+
+_LONGEST_HEADER = 16 * 1024**2  # of boxes that are read as a whole
+
+
+class _Box(NamedTuple):
+    """A box: its type and the bytes from `body` to `end` in the file, its header not included."""
+
+    kind: bytes
+    body: int
+    end: int
+
+
+def _boxes(file: BinaryIO, position: int, end: int) -> Iterator[_Box]:
+    """The boxes between two positions. Raises TruncatedImage when one reaches behind the end."""
+    for _ in range(MAX_PARTS):
+        if position + 8 > end:
+            return
+        length, kind = struct.unpack(">I4s", read_at(file, position, 8))
+        body = position + 8
+        if length == 1:  # a 64-bit length follows the type
+            length, body = int.from_bytes(read_at(file, body, 8), "big"), body + 8
+        if length == 0:  # up to the end
+            length = end - position
+        if position + length > end:
+            raise TruncatedImage("the file is shorter than its boxes say; copy it again")
+        if length < body - position:
+            raise CorruptImage("a box is shorter than its own header")
+        yield _Box(kind, body, position + length)
+        position += length
+    raise CorruptImage("the file has more than a million boxes")
+
+
+def _content(file: BinaryIO, box: _Box) -> bytes:
+    if box.end - box.body > _LONGEST_HEADER:
+        raise CorruptImage(f"the {box.kind.decode('latin-1')} box is {box.end - box.body} bytes long")
+    return read_at(file, box.body, box.end - box.body)
+
+
+# -- AVIF and HEIF -----------------------------------------------------------------------------------------------------
+
+
+def walk_heif(file: BinaryIO, limits: Limits) -> Structure:
+    """See whether the file is as long as its boxes say, and find colours that are given by numbers, not a profile."""
+    icc = None
+    for box in _boxes(file, 0, size_of(file)):
+        if box.kind == b"meta" and icc is None:
+            header = _content(file, box)
+            at = header.find(b"colrnclx")
+            # With several, a tiled picture's tiles and the whole agree.
+            if at >= 0 and b"colrprof" not in header and b"colrrICC" not in header:
+                icc = profiles.from_code_points(*struct.unpack(">HH", header[at + 8 : at + 12].ljust(4, b"\0")))
+    return Structure(icc=icc)
+
+
+# -- JPEG 2000 ---------------------------------------------------------------------------------------------------------
+
+_CODESTREAM = b"\xff\x4f\xff\x51"  # start of codestream, size marker
+_END_OF_CODESTREAM = b"\xff\xd9"
+_EXIF_UUID = b"JpgTiffExif->JP2"
+_MOST_TILES = 65_535  # Isot is a 16-bit number
+_ICC_METHODS = (2, 3)
+
+
+def _check_codestream(file: BinaryIO, start: int, end: int, limits: Limits) -> int:
+    """The bits of the first component. Raises TooManyPixels, TruncatedImage, CorruptImage."""
+    head = read_at(file, start, 44)
+    if not head.startswith(_CODESTREAM):
+        raise CorruptImage("the JPEG 2000 file holds no codestream")
+    right, bottom, left, top, tile_width, tile_height = struct.unpack(">6I", head[8:32])
+    if left >= right or top >= bottom or not tile_width or not tile_height:
+        raise CorruptImage("the JPEG 2000 header gives no size")
+    check_pixels(right - left, bottom - top, limits)
+    if -(-right // tile_width) * -(-bottom // tile_height) > _MOST_TILES:
+        raise CorruptImage("the JPEG 2000 header asks for more tiles than the format has numbers for")
+    # Some writers pad; what was cut off ends in data.
+    tail = read_at(file, max(start, end - 1024), end - max(start, end - 1024))
+    if _END_OF_CODESTREAM not in tail:
+        raise TruncatedImage("the JPEG 2000 data ends before its end marker; copy the file again")
+    return (head[42] & 0x7F) + 1
+
+
+def walk_jp2(file: BinaryIO, limits: Limits) -> Structure:
+    """Check the codestream's size, and find the profile and the orientation that Pillow does not read."""
+    size = size_of(file)
+    if read_at(file, 0, 4) == _CODESTREAM:
+        return Structure(has_metadata=True, bits=_check_codestream(file, 0, size, limits))
+    icc, exif, bits = None, None, None
+    for box in _boxes(file, 0, size):
+        if box.kind == b"jp2h":
+            for inner in _boxes(file, box.body, box.end):
+                if inner.kind == b"colr" and icc is None:
+                    colour = _content(file, inner)
+                    icc = colour[3:] if colour[:1] and colour[0] in _ICC_METHODS else None
+        elif box.kind == b"uuid" and exif is None and read_at(file, box.body, 16) == _EXIF_UUID:
+            exif = _content(file, box)[16:]
+        elif box.kind == b"jp2c" and bits is None:
+            bits = _check_codestream(file, box.body, box.end, limits)
+    if bits is None:
+        raise TruncatedImage("the JPEG 2000 file ends before its picture; copy it again")
+    return Structure(has_metadata=True, bits=bits, exif=exif, icc=icc)
+
+
+# -- JPEG XL (codestream: ISO/IEC 18181-1) -----------------------------------------------------------------------------
+
+_JXL_SIGNATURE = b"\xff\x0a"
+_JXL_SIDE_BITS = (9, 13, 18, 30)
+_JXL_RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}  # width to height
+
+
+class _Bits:
+    """Numbers from a bit stream, the lowest bit first."""
+
+    def __init__(self, data: bytes) -> None:
+        self._value = int.from_bytes(data, "little")
+
+    def take(self, count: int) -> int:
+        taken = self._value & ((1 << count) - 1)
+        self._value >>= count
+        return taken
+
+
+def _jxl_size(head: bytes) -> tuple[int, int]:
+    """Width and height from the first 16 bytes of a JPEG XL codestream, before any orientation."""
+    bits = _Bits(head[2:])
+    small = bits.take(1)
+
+    def side() -> int:
+        if small:
+            return 8 * (1 + bits.take(5))
+        return 1 + bits.take(_JXL_SIDE_BITS[bits.take(2)])
+
+    height, ratio = side(), bits.take(3)
+    across, down = _JXL_RATIOS.get(ratio, (0, 1))
+    return (height * across // down if ratio else side()), height
+
+
+def jxl_dimensions(file: BinaryIO) -> tuple[int, int]:
+    """Width and height that a JPEG XL file announces. Raises TruncatedImage, CorruptImage."""
+    start = 0
+    if read_at(file, 0, 2) != _JXL_SIGNATURE:
+        starts = {box.kind: box.body for box in reversed(list(_boxes(file, 0, size_of(file))))}
+        if b"jxlc" not in starts and b"jxlp" not in starts:
+            raise TruncatedImage("the JPEG XL file ends before its picture; copy it again")
+        start = starts[b"jxlc"] if b"jxlc" in starts else starts[b"jxlp"] + 4  # behind the number of this part
+    file.seek(start)
+    head = file.read(16)
+    if not head.startswith(_JXL_SIGNATURE):
+        raise CorruptImage("the JPEG XL file holds no codestream")
+    return _jxl_size(head.ljust(16, b"\0"))
+
+
+def walk_jxl(file: BinaryIO, limits: Limits) -> Structure:
+    """Check the codestream's size: the decoder does all of its work when it opens the file."""
+    check_pixels(*jxl_dimensions(file), limits)
+    return Structure(has_metadata=True)
