@@ -93,35 +93,44 @@ def is_jpeg_metadata(data: bytes, part: Part) -> bool:
     return not (plain_jfif or adobe)
 
 
+_UNSENT = 99
+
+
 class _Scans:
-    """Keeps account, over a JPEG's segments, of which coefficients of which component were ever sent."""
+    """Keeps account, over a JPEG's segments, of which coefficients were sent, and to which precision."""
 
     def __init__(self) -> None:
         self.frame = b""  # the marker of the frame header
         self.components: list[int] = []
-        self.sent: dict[int, set[int]] = {}  # by component: coefficients 0 to 63 in zigzag order
+        self.left: dict[int, list[int]] = {}  # by component, for each of its 64 coefficients: bits still to be sent
         self.count = 0
         self.first_end: int | None = None
 
     def add(self, data: bytes, part: Part) -> None:
-        payload = jpeg_payload(data, part)
+        payload = jpeg_payload(data, part)[:256]
         if part.kind in _FRAME_HEADERS and not self.count:
             self.frame = part.kind
             self.components = list(payload[6 : 6 + 3 * payload[5] : 3]) if len(payload) > 5 else []  # noqa: PLR2004
+            self.left = {component: [_UNSENT] * 64 for component in self.components}
         elif part.kind == _SOS:
             self.count += 1
             many = payload[0] if payload else 0
-            first, last = (*payload[1 + 2 * many : 3 + 2 * many], 0, 0)[:2]
-            sent = range(first, last + 1) if self.frame == _PROGRESSIVE else range(64)
+            first, last, precision = (*payload[1 + 2 * many : 4 + 2 * many], 0, 0, 0)[:3]
+            if self.frame != _PROGRESSIVE:
+                first, last, precision = 0, 63, 0
             for component in payload[1 : 1 + 2 * many : 2]:
-                self.sent.setdefault(component, set()).update(sent)
+                for coefficient in range(first, min(last, 63) + 1):
+                    self.left.setdefault(component, [_UNSENT] * 64)[coefficient] = precision & 15
             if self.count == 1 and self.frame in _SEQUENTIAL and many == len(self.components):
                 self.first_end = part.end
 
     def check(self) -> None:
-        """Raise TruncatedImage when whole components, or details of the brightness, were never sent."""
-        missing = [component for component in self.components if 0 not in self.sent.get(component, ())]
-        if missing or (self.components and len(self.sent[self.components[0]]) < 64):  # noqa: PLR2004
+        """Raise TruncatedImage when a component, or the first one's details (its brightness), were not sent in full.
+
+        Of the last scan only decoding would tell; what a progressive picture lacks then is its last bit of precision.
+        """
+        unsent = any(self.left[component][0] == _UNSENT for component in self.components)
+        if unsent or (self.components and any(self.left[self.components[0]])):
             raise TruncatedImage("the JPEG ends before the last of its scans; copy the file again")
 
 

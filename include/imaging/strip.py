@@ -22,6 +22,7 @@ from include.imaging.containers import (
 )
 from include.imaging.structure import read_at
 
+_PNG_OVERRIDDEN = frozenset({b"gAMA", b"cHRM"})  # by a profile: without it they would count
 _PNG_ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
 _VP8X_FLAGS_KEPT = 0b0001_0010  # alpha and animation; not ICC, EXIF or XMP, whose chunks are gone
 _JFIF_LENGTH = 14
@@ -48,8 +49,12 @@ def _copy_range(source: BinaryIO, target: BinaryIO, start: int, end: int) -> Non
 
 def _strip_png(source: BinaryIO, target: BinaryIO) -> None:
     target.write(PNG_SIGNATURE)
-    for part in png_chunks(source):
-        if part.kind in PNG_PICTURE - _PNG_ANIMATION - {b"iCCP"}:
+    parts = list(png_chunks(source))
+    kept = PNG_PICTURE - _PNG_ANIMATION - {b"iCCP"}
+    if any(part.kind == b"iCCP" for part in parts):
+        kept -= _PNG_OVERRIDDEN
+    for part in parts:
+        if part.kind in kept:
             _copy_range(source, target, part.start, part.end)
 
 

@@ -109,8 +109,8 @@ def _fixed(value: float) -> bytes:
     return struct.pack(">i", round(value * 65536))
 
 
-def _icc(space: bytes, tags: dict[bytes, bytes]) -> bytes:
-    """A version 2 display profile from its tags."""
+def _icc(space: bytes, tags: dict[bytes, bytes], kind: bytes = b"mntr", to: bytes = b"XYZ ") -> bytes:
+    """A version 2 profile from its tags, of a display unless said otherwise."""
     table, bodies = struct.pack(">I", len(tags)), b""
     start = 128 + 4 + 12 * len(tags)
     for name, content in tags.items():
@@ -118,8 +118,8 @@ def _icc(space: bytes, tags: dict[bytes, bytes]) -> bytes:
         table += name + struct.pack(">II", start + len(bodies), len(body))
         bodies += body
     white = _fixed(0.9642) + _fixed(1.0) + _fixed(0.8249)
-    header = struct.pack(">I", start + len(bodies)) + b"\0\0\0\0" + bytes.fromhex("02100000") + b"mntr" + space
-    header += b"XYZ " + bytes(12) + b"acsp" + bytes(28) + white
+    header = struct.pack(">I", start + len(bodies)) + b"\0\0\0\0" + bytes.fromhex("02100000") + kind + space
+    header += to + bytes(12) + b"acsp" + bytes(28) + white
     return header.ljust(128, b"\0") + table + bodies
 
 
@@ -162,6 +162,62 @@ def display_p3() -> bytes:
 def gray_profile(gamma: float) -> bytes:
     white = _xyz(0.9642, 1.0, 0.8249)
     return _icc(b"GRAY", {b"desc": _DESCRIPTION, b"cprt": _COPYRIGHT, b"wtpt": white, b"kTRC": _gamma(gamma)})
+
+
+CMYK_PAPER, CMYK_CYAN, CMYK_BLACK = (255, 128, 128), (140, 91, 78), (41, 128, 128)  # Lab, as 8-bit profiles write it
+
+
+def cmyk_profile() -> bytes:
+    """A press profile in small: two grid points an ink, whose cyan is a printed one and whose black is no hole."""
+    grid = b""
+    for corner in range(16):
+        cyan, black = corner & 8, corner & 1
+        grid += bytes(CMYK_BLACK if black else CMYK_CYAN if cyan else CMYK_PAPER)
+    ramp = bytes(range(256))
+    unity = b"".join(_fixed(value) for value in (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    table = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0)) + unity + ramp * 4 + grid + ramp * 3
+    white = _xyz(0.9642, 1.0, 0.8249)
+    tags = {b"desc": _DESCRIPTION, b"cprt": _COPYRIGHT, b"wtpt": white, b"A2B0": table}
+    return _icc(b"CMYK", tags, b"prtr", b"Lab ")
+
+
+def tiff_bytes(size: tuple[int, int], samples: int, pixels: list[bytes], **tags: object) -> bytes:
+    """An uncompressed little-endian TIFF, for what Pillow does not write. `pixels` are its strips, or its tiles."""
+    width, height = size
+    depth, photometric, tile = tags.get("depth", 8), tags.get("photometric", 2), tags.get("tile")
+    lengths, starts, at = [len(part) for part in pixels], [], 8
+    for length in lengths:
+        starts.append(at)
+        at += length
+    entries: dict[int, tuple[str, list[int]]] = {
+        256: ("I", [width]), 257: ("I", [height]), 258: ("H", [depth] * samples), 259: ("H", [1]),
+        262: ("H", [photometric]), 277: ("H", [samples]), 339: ("H", [tags.get("sample_format", 1)] * samples),
+    }  # type: ignore[assignment,dict-item,list-item]  # fmt: skip
+    if tile:
+        entries |= {322: ("I", [tile]), 323: ("I", [tile]), 324: ("I", starts), 325: ("I", lengths)}  # type: ignore[list-item]
+    else:
+        entries |= {273: ("I", starts), 278: ("I", [height]), 279: ("I", lengths)}
+    directory, values, behind = b"", b"", at + 2 + 12 * len(entries) + 4
+    for tag, (kind, numbers) in sorted(entries.items()):
+        body = struct.pack(f"<{len(numbers)}{kind}", *numbers)
+        head = struct.pack("<HHI", tag, 3 if kind == "H" else 4, len(numbers))
+        if len(body) > 4:
+            directory += head + struct.pack("<I", behind + len(values))
+            values += body
+        else:
+            directory += head + body.ljust(4, b"\0")
+    head = b"II*\0" + struct.pack("<I", at)
+    return head + b"".join(pixels) + struct.pack("<H", len(entries)) + directory + bytes(4) + values
+
+
+def icon(*pictures: tuple[tuple[int, int], int, bytes]) -> bytes:
+    """An icon from the stated size, the stated depth and the content of each of its pictures."""
+    directory, bodies, start = struct.pack("<HHH", 0, 1, len(pictures)), b"", 6 + 16 * len(pictures)
+    for (width, height), depth, content in pictures:
+        entry = (width % 256, height % 256, 0, 0, 1, depth, len(content), start + len(bodies))
+        directory += struct.pack("<BBBBHHII", *entry)
+        bodies += content
+    return directory + bodies
 
 
 def srgb() -> bytes:
