@@ -119,8 +119,9 @@ class _Scans:
             if self.frame != _PROGRESSIVE:
                 first, last, precision = 0, 63, 0
             for component in payload[1 : 1 + 2 * many : 2]:
+                left = self.left.setdefault(component, [_UNSENT] * 64)
                 for coefficient in range(first, min(last, 63) + 1):
-                    self.left.setdefault(component, [_UNSENT] * 64)[coefficient] = precision & 15
+                    left[coefficient] = min(left[coefficient], precision & 15)
             if self.count == 1 and self.frame in _SEQUENTIAL and many == len(self.components):
                 self.first_end = part.end
 
@@ -168,7 +169,7 @@ PNG_PICTURE = frozenset(
     b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB sBIT cICP mDCV cLLI bKGD hIST sPLT pHYs acTL fcTL fdAT iCCP".split()
 )
 # All that Pillow gets: anything else is optional, and broken, bombed or merely long it would make Pillow refuse.
-_PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _PNG_COLOUR = frozenset({b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"})
 _LONGEST_PROFILE = 16 * 1024**2  # scanners' profiles of three megabytes are real
 _LONGEST_COLOUR_CHUNK = 4 * 1024**2  # compressed
@@ -225,7 +226,7 @@ def _walk_png(file: BinaryIO, limits: Limits) -> Structure:
     for part in png_chunks(file):
         body, length = part.start + 8, part.end - part.start - 12
         metadata = metadata or part.kind not in PNG_PICTURE
-        if part.kind in _PNG_PIXELS:
+        if part.kind in PNG_PIXELS:
             if shown[-1][1] == part.start:
                 shown[-1] = (shown[-1][0], part.end)
             else:

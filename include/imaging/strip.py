@@ -6,11 +6,13 @@ goes. Colour profiles go too; only files in sRGB are stripped, and sRGB is what 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from typing import BinaryIO
 
 from include.imaging.containers import (
     PNG_PICTURE,
+    PNG_PIXELS,
     PNG_SIGNATURE,
     WEBP_PICTURE,
     is_jpeg_icc,
@@ -22,6 +24,8 @@ from include.imaging.containers import (
 )
 from include.imaging.structure import read_at
 
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_LONGEST_OPTIONAL = 65_536
 _PNG_OVERRIDDEN = frozenset({b"gAMA", b"cHRM"})  # by a profile: without it they would count
 _PNG_ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
 _VP8X_FLAGS_KEPT = 0b0001_0010  # alpha and animation; not ICC, EXIF or XMP, whose chunks are gone
@@ -50,12 +54,21 @@ def _copy_range(source: BinaryIO, target: BinaryIO, start: int, end: int) -> Non
 def _strip_png(source: BinaryIO, target: BinaryIO) -> None:
     target.write(PNG_SIGNATURE)
     parts = list(png_chunks(source))
-    kept = PNG_PICTURE - _PNG_ANIMATION - {b"iCCP"}
+    kept = PNG_PICTURE - _PNG_ANIMATION - {b"iCCP", b"IEND"}
     if any(part.kind == b"iCCP" for part in parts):
         kept -= _PNG_OVERRIDDEN
     for part in parts:
-        if part.kind in kept:
+        if part.kind not in kept:
+            continue
+        if part.kind in PNG_PIXELS:
             _copy_range(source, target, part.start, part.end)
+        elif part.end - part.start <= _LONGEST_OPTIONAL:
+            chunk = read_at(source, part.start, part.end - part.start)
+            if zlib.crc32(chunk[4:-4]) == int.from_bytes(
+                chunk[-4:], "big"
+            ):  # or some decoder refuses the picture for it
+                target.write(chunk)
+    target.write(_PNG_END)  # of our own: there may be none, or one with something in it
 
 
 def _strip_webp(source: BinaryIO, target: BinaryIO) -> None:

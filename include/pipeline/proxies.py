@@ -259,6 +259,8 @@ def _limits(settings: Settings) -> Limits:
     return Limits(
         max_pixels=settings.max_pixels,
         max_bytes=settings.max_source_bytes,
+        max_frames=settings.max_frames,
+        max_scans=settings.max_scans,
         seconds=settings.decode_seconds,
         memory_bytes=settings.decode_memory_bytes,
     )

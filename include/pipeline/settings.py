@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     min_free_bytes: int = Field(512 * 1024**2, ge=0, description="Free space below which a batch does not start")
     max_source_bytes: int = Field(Limits().max_bytes, ge=1, description="Largest original that is read")
     max_pixels: int = Field(Limits().max_pixels, ge=1, description="Most pixels of an original that are decoded")
+    max_frames: int = Field(Limits().max_frames, ge=1, description="Most frames or pages an original may have")
+    max_scans: int = Field(Limits().max_scans, ge=1, description="Most scans a JPEG may have")
     decode_seconds: float = Field(Limits().seconds, gt=0, le=3600, description="Wall-clock limit for one image")
     decode_memory_bytes: int = Field(
         Limits().memory_bytes, ge=256 * 1024**2, description="Address space of a decode process"

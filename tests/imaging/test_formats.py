@@ -343,7 +343,7 @@ def _deflated(count: int) -> bytes:
 
 
 def test_chunks_that_unpack_to_gigabytes_are_not_unpacked(tmp_path: Path) -> None:
-    bomb = _deflated(2**30)
+    bomb = _deflated(2**28)
     for chunk in (
         png_chunk(b"iCCP", b"icc\0\0" + bomb),
         png_chunk(b"zTXt", b"Comment\0\0" + bomb) * 20,
@@ -352,15 +352,9 @@ def test_chunks_that_unpack_to_gigabytes_are_not_unpacked(tmp_path: Path) -> Non
         assert _upright(_proxy(tmp_path, png_bytes(corners(400, 300), chunk)))
 
 
-@pytest.mark.parametrize(
-    "kind", [b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT", b"cICP"]
-)
+@pytest.mark.parametrize("kind", [b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"iCCP", b"eXIf", b"fcTL", b"fdAT", b"cICP"])
 @pytest.mark.parametrize("body", [b"", b"\xff", b"\xff" * 99])
 def test_a_broken_optional_chunk_refuses_nothing(tmp_path: Path, kind: bytes, body: bytes) -> None:
-    if kind == b"acTL" and not body:
-        body = b"\0\0\0\2"
-    if kind == b"acTL" and body[:1] == b"\xff":
-        pytest.skip("a number of frames, and far too many")
     assert _upright(_proxy(tmp_path, png_bytes(corners(400, 300), png_chunk(kind, body))))
     wrong_sum = bytearray(png_chunk(kind, body))
     wrong_sum[-1] ^= 1

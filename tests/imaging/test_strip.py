@@ -69,6 +69,36 @@ def test_png_keeps_what_its_colours_depend_on(tmp_path: Path) -> None:
     assert b"gAMA" in output.read_bytes()
 
 
+def test_png_without_its_profile_looks_the_same(tmp_path: Path) -> None:
+    """A profile overrules the gamma beside it; without the profile, the gamma would count."""
+    gamma = png_chunk(b"gAMA", (100_000).to_bytes(4, "big"))
+    content = png_bytes(photo(*SIZE), icc_profile=pictures.srgb())
+    first = content.index(b"iCCP") - 4
+    _, output = _stripped(tmp_path, content[:first] + gamma + content[first:] + b"x")
+    assert b"gAMA" not in output.read_bytes()
+
+
+def test_png_loses_what_a_strict_decoder_would_refuse(tmp_path: Path) -> None:
+    wrong = bytearray(png_chunk(b"pHYs", bytes(9)))
+    wrong[-1] ^= 1
+    content = png_bytes(photo(*SIZE), png_chunk(b"tEXt", b"Author\0me"))
+    first = content.index(b"IDAT") - 4
+    source, output = tmp_path / "source", tmp_path / "output"
+    source.write_bytes(content[:first] + bytes(wrong) + content[first:])
+    assert create_proxy(source, output).action == "stripped"
+    assert b"pHYs" not in output.read_bytes()
+    with Image.open(output) as image:
+        image.load()
+
+
+@pytest.mark.parametrize("end", [b"", png_chunk(b"IEND", b"SECRET")], ids=["none", "with something in it"])
+def test_png_gets_an_end(tmp_path: Path, end: bytes) -> None:
+    whole = png_bytes(photo(*SIZE))
+    (tmp_path / "a").write_bytes(whole[:-12] + end)
+    assert create_proxy(tmp_path / "a", tmp_path / "b").action == "stripped"
+    assert (tmp_path / "b").read_bytes() == whole
+
+
 @pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}], ids=["lossless", "lossy"])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_webp(tmp_path: Path, mode: str, options: dict[str, object]) -> None:

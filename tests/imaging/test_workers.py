@@ -6,6 +6,7 @@ import io
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -31,6 +32,8 @@ from include.imaging import (
     inspect_image,
     workers,
 )
+from include.imaging.jxl import extension
+from tests.imaging.fuzz import seeds
 from tests.imaging.pictures import photo, raw_png, saved
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -184,8 +187,48 @@ def test_inside_a_daemonic_process(tmp_path: Path, picture: Path) -> None:
 
 
 def _in_a_daemon(picture: Path, output: Path) -> None:
+    for method in ("fork", "spawn", "forkserver"):
+        with pytest.raises(AssertionError, match="not allowed to have children"):
+            multiprocessing.get_context(method).Process(target=print).start()
     with DecodeWorkers(1) as pool:
         pool.create_proxy(picture, output)
+
+
+_PARENTS_PILLOW = """
+import sys
+from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin
+Image.init()
+
+def state():
+    numbers = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, ImageFile.MAXBLOCK, Image.WARN_POSSIBLE_FORMATS,
+               PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY, TiffImagePlugin.READ_LIBTIFF)
+    registered = (Image.OPEN, Image.SAVE, Image.SAVE_ALL, Image.MIME, Image.EXTENSION, Image.DECODERS, Image.ENCODERS)
+    return numbers, [dict(each) for each in registered], list(Image.ID)
+
+before, modules = state(), set(sys.modules)
+from include.imaging import DecodeWorkers, ProxyError
+with DecodeWorkers(1) as pool:
+    for number, source in enumerate(sys.argv[2:]):
+        pool.inspect(source)
+        pool.create_proxy(source, f"{sys.argv[1]}/{number}")
+assert state() == before
+print(sorted(name for name in set(sys.modules) - modules if name.startswith(("PIL", "pillow"))))
+"""
+
+
+def test_the_parents_pillow_stays_as_it_was(tmp_path: Path, picture: Path) -> None:
+    """Whatever the children set for themselves: a task shares its process with what else a deployment loads."""
+    sources = [picture]
+    for name in ("jpeg-progressive", "png-16", "heif", "jp2", "jxl-plain", "ico", "tiff-lzw"):
+        sources.append(tmp_path / name)
+        sources[-1].write_bytes(seeds()[name])
+    (tmp_path / "proxies").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", _PARENTS_PILLOW, tmp_path / "proxies", *sources],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+    assert len(list((tmp_path / "proxies").iterdir())) == len(sources)
 
 
 # -- what a picture can do to it ---------------------------------------------------------------------------------------
@@ -317,6 +360,27 @@ def test_a_progressive_jpeg_that_needs_too_much_memory_is_not_called_corrupt(tmp
         assert caught.value.code == "memory_limit"
     with DecodeWorkers(1, Limits(memory_bytes=600 * 1024**2)) as pool:
         assert pool.create_proxy(source, tmp_path / "out").action == "resized"
+
+
+def test_a_jpeg_xl_that_needs_too_much_memory_is_not_a_crash(tmp_path: Path) -> None:
+    """Its decoder ends the process when it gets none."""
+    encoder = extension().Encoder(mode="RGB", lossless=False, quality=80.0, effort=1, num_threads=0)
+    source = tmp_path / "a.jxl"
+    source.write_bytes(encoder(bytes(4000 * 3000 * 3), 4000, 3000, jpeg_encode=False))
+    with DecodeWorkers(1, Limits(memory_bytes=300 * 1024**2)) as pool:
+        with pytest.raises(ProxyError) as caught:
+            pool.create_proxy(source, tmp_path / "out")
+        assert caught.value.code == "memory_limit"
+    with DecodeWorkers(1) as pool:
+        assert pool.create_proxy(source, tmp_path / "out").proxy_dimensions == (1195, 896)
+
+
+def test_a_child_cannot_fill_a_disk(tmp_path: Path, picture: Path) -> None:
+    with DecodeWorkers(1) as pool:
+        pool.inspect(picture)
+        soft, hard = resource.prlimit(_children()[0].pid, resource.RLIMIT_FSIZE)
+    assert soft == hard
+    assert 2048 * 8000 * 4 < soft < 2**30
 
 
 def test_an_error_that_nobody_foresaw_is_typed(tmp_path: Path, picture: Path) -> None:
