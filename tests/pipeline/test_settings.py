@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from include.imaging import Limits
+from include.pipeline.proxies import _limits
 from include.pipeline.settings import SettingsError, load_settings
 
 
@@ -46,3 +49,27 @@ def test_a_missing_bucket_says_how_to_set_it(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("IMAGE_PROXY_BUCKET", raising=False)
     with pytest.raises(SettingsError, match="IMAGE_PROXY_BUCKET is not set"):
         _ = load_settings().required_bucket
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        ("MAX_PIXELS", "max_pixels"),
+        ("MAX_SOURCE_BYTES", "max_bytes"),
+        ("MAX_FRAMES", "max_frames"),
+        ("MAX_SCANS", "max_scans"),
+        ("DECODE_SECONDS", "seconds"),
+        ("DECODE_MEMORY_BYTES", "memory_bytes"),
+    ],
+)
+def test_every_limit_on_an_image_can_be_set(name: str, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And reaches the decode workers."""
+    assert getattr(_limits(load_settings()), limit) == getattr(Limits(), limit)
+    monkeypatch.setenv(f"IMAGE_PROXY_{name}", str(300 * 1024**2 if limit == "memory_bytes" else 77))
+    assert getattr(_limits(load_settings()), limit) in (77, 300 * 1024**2)
+
+
+def test_no_limit_is_forgotten() -> None:
+    assert {field.name for field in fields(Limits)} == {
+        "max_pixels", "max_bytes", "max_frames", "max_scans", "seconds", "memory_bytes",
+    }  # fmt: skip
