@@ -77,7 +77,7 @@ _ICC_METHODS = (2, 3)
 
 
 def _check_codestream(file: BinaryIO, start: int, end: int, limits: Limits) -> int:
-    """The bits of the first component. Raises TooManyPixels, TruncatedImage, CorruptImage."""
+    """The bits that Pillow gives a channel: 8 or 16. Raises TooManyPixels, TruncatedImage, CorruptImage."""
     head = read_at(file, start, 44)
     if not head.startswith(_CODESTREAM):
         raise CorruptImage("the JPEG 2000 file holds no codestream")
@@ -91,7 +91,7 @@ def _check_codestream(file: BinaryIO, start: int, end: int, limits: Limits) -> i
     tail = read_at(file, max(start, end - 1024), end - max(start, end - 1024))
     if _END_OF_CODESTREAM not in tail:
         raise TruncatedImage("the JPEG 2000 data ends before its end marker; copy the file again")
-    return (head[42] & 0x7F) + 1
+    return 16 if (head[42] & 0x7F) + 1 > 8 else 8  # noqa: PLR2004 - 9 to 15 bits are scaled up
 
 
 def walk_jp2(file: BinaryIO, limits: Limits) -> Structure:

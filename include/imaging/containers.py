@@ -107,7 +107,7 @@ class _Scans:
         self.first_end: int | None = None
 
     def add(self, data: bytes, part: Part) -> None:
-        payload = jpeg_payload(data, part)[:256]
+        payload = data[part.start + 4 : min(part.end, part.start + 260)]  # not all of a scan
         if part.kind in _FRAME_HEADERS and not self.count:
             self.frame = part.kind
             self.components = list(payload[6 : 6 + 3 * payload[5] : 3]) if len(payload) > 5 else []  # noqa: PLR2004

@@ -22,6 +22,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -359,9 +360,16 @@ def _check_proxy(pool: DecodeWorkers, output: Path, again: Path, options: ProxyO
     _require(second.action == "stripped", f"a proxy of the proxy was {second.action}")
 
 
-def _peak_bytes(child: psutil.Process) -> int:
-    status = Path(f"/proc/{child.pid}/status").read_text()
-    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1])
+def _greedy(limit: int) -> list[int]:
+    """The decode processes that ever held more memory than that."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+            lines = Path(f"/proc/{child.pid}/status").read_text().splitlines()
+            peak = [1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+            if "include.imaging.worker" in child.cmdline() and peak and peak[0] > limit:
+                found.append(child.pid)
+    return found
 
 
 def _cases(first: int, until: float, most: int | None) -> Iterator[int]:
@@ -397,9 +405,8 @@ def fuzz(
                 _note(report, f"seed {seed} case {case} ({name}): {outcome}", name, outcome, is_broken)
                 if keep and (is_broken or outcome in _SUSPICIOUS):
                     (keep / f"{seed}-{case}-{name}-{outcome.split(':')[0]}").write_bytes(data)
-            for child in psutil.Process().children():
-                if _peak_bytes(child) > LIMITS.memory_bytes:
-                    report.broken.append(f"seed {seed}, before case {case}: a worker took more memory than its limit")
+            if _greedy(LIMITS.memory_bytes):
+                report.broken.append(f"seed {seed}, up to case {case}: a worker took more memory than its limit")
         left = list(Path(scratch).glob("*/.*"))
         if left:
             report.broken.append(f"left over: {left}")

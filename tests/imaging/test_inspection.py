@@ -11,7 +11,7 @@ import pillow_heif
 import pytest
 from PIL import Image, features
 
-from include.imaging import Limits, ProxyError, inspect_image
+from include.imaging import Limits, ProxyError, boxes, containers, inspect_image
 from tests.imaging import pictures
 from tests.imaging.pictures import photo, png_bytes, png_chunk, saved
 
@@ -253,3 +253,35 @@ def test_a_tiff_that_points_at_itself_ends(tmp_path: Path) -> None:
     data[link : link + 4] = struct.pack("<I", first)
     path.write_bytes(data)
     assert inspect_image(path).frames == 1
+
+
+def test_parts_without_end_are_not_followed_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred megabytes of empty chunks are minutes in any reader."""
+    monkeypatch.setattr(containers, "MAX_PARTS", 1000)
+    monkeypatch.setattr(boxes, "MAX_PARTS", 1000)
+    path = tmp_path / "a"
+    path.write_bytes(png_bytes(photo(*SIZE), png_chunk(b"tEXt", b"") * 2000))
+    assert _code(path) == "corrupt"
+    path.write_bytes(b"\xff\xd8" + b"\xff\xfe\0\2" * 2000 + b"\xff\xd9")
+    assert _code(path) == "corrupt"
+    chunks = b"JUNK\0\0\0\0" * 2000
+    path.write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks)
+    assert _code(path) == "corrupt"
+    path.write_bytes(b"\0\0\0\x14ftypheic\0\0\0\0heic" + b"\0\0\0\x08free" * 2000)
+    assert _code(path) == "corrupt"
+
+
+def test_boxes_of_no_length_do_not_loop(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    for length in (1, 2, 7):
+        path.write_bytes(b"\0\0\0\x14ftypheic\0\0\0\0heic" + struct.pack(">I4sQ", length, b"meta", length) * 9)
+        assert _code(path) == "corrupt"
+
+
+def test_a_gif_of_more_frames_than_anybody_watches(tmp_path: Path) -> None:
+    data = saved(tmp_path / "a.gif", Image.new("L", (1, 1))).read_bytes()
+    at = data.index(b",\0\0\0\0")
+    path = tmp_path / "b.gif"
+    path.write_bytes(data[:at] + data[at:-1] * 20_000 + b";")
+    assert _code(path) == "too_many_frames"
+    assert inspect_image(path, Limits(max_frames=20_000)).frames == 20_000
