@@ -96,6 +96,9 @@ def _open_picture(file: BinaryIO, kind: Format, structure: Structure) -> Image.I
     source = cast(BinaryIO, Pieces(file, structure.pieces)) if structure.pieces else file
     source.seek(0)
     picture: Image.Image = getattr(importlib.import_module(kind.module), kind.decoder)(source)
+    if kind.name == "jpeg" and picture.mode == "CMYK" and "adobe" not in picture.info:
+        # Only Adobe's are stored as negatives, which Pillow takes all of them for.
+        picture.tile = [tile._replace(args=("CMYK", "")) for tile in picture.tile]  # type: ignore[attr-defined]
     return picture
 
 

@@ -510,3 +510,63 @@ def test_webp_is_measured_before_its_canvas_is_made(tmp_path: Path) -> None:
     at = content.index(b"VP8X") + 12
     content[at : at + 6] = (16_000 - 1).to_bytes(3, "little") * 2
     assert _code(tmp_path, bytes(content)) == "too_many_pixels"
+
+
+# -- depths and modes that are rarer -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour_type", "pixel", "expected"),
+    [
+        (1, 0, b"\xff", (255, 255, 255)),
+        (2, 0, b"\xaa", (170, 170, 170)),
+        (4, 0, b"\x55", (85, 85, 85)),
+        (16, 2, b"\x40\0\x80\0\xc0\0", (64, 128, 192)),
+        (16, 4, b"\x40\0\xff\xff", (64, 64, 64)),
+        (16, 6, b"\x40\0\x80\0\xc0\0\xff\xff", (64, 128, 192)),
+        (2, 3, b"\x55", (0, 200, 0)),
+    ],
+    ids=["gray 1", "gray 2", "gray 4", "rgb 16", "gray and alpha 16", "rgba 16", "palette 2"],
+)
+def test_png_depths(tmp_path: Path, depth: int, colour_type: int, pixel: bytes, expected: tuple[int, int, int]) -> None:
+    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour_type]
+    row = b"\0" + (pixel * (32 * depth * samples // 8 // len(pixel)))
+    palette = png_chunk(b"PLTE", bytes((9, 9, 9, 0, 200, 0, 9, 9, 9))) if colour_type == 3 else b""
+    image = _proxy(tmp_path, pictures.raw_png((32, 32), depth, colour_type, row * 32, palette))
+    assert near(image.convert("RGB").getpixel((9, 9)), expected, 1)
+
+
+def test_cmyk_stored_as_luma_and_chroma(tmp_path: Path) -> None:
+    """YCCK, as Photoshop writes it: luma 200 without chroma, and no black."""
+    content = bytearray(_saved(Image.new("CMYK", SIZE, (55, 127, 127, 0)), "JPEG", quality=100))
+    at = content.index(b"Adobe") + 11
+    assert content[at] == 0
+    content[at] = 2
+    assert near(_proxy(tmp_path, bytes(content)).getpixel((9, 9)), (55, 55, 55), 3)
+
+
+def test_cmyk_that_is_no_negative(tmp_path: Path) -> None:
+    """Without Adobe's marker, as presses' own software writes it, nothing is inverted."""
+    content = _saved(Image.new("CMYK", SIZE, (255, 255, 0, 255)), "JPEG", quality=100)
+    start = content.index(b"\xff\xee")
+    end = start + 2 + int.from_bytes(content[start + 2 : start + 4], "big")
+    image = _proxy(tmp_path, content[:start] + content[end:])
+    assert near(image.getpixel((9, 9)), (255, 255, 0), 3)  # stored as no cyan, no magenta, all yellow, no black
+
+
+def test_heif_of_ten_bits(tmp_path: Path) -> None:
+    pixel = struct.pack("<3H", 64 * 257, 128 * 257, 192 * 257)
+    buffer = io.BytesIO()
+    pillow_heif.from_bytes("RGB;16", (64, 64), pixel * 4096).save(buffer, quality=95)
+    assert near(_proxy(tmp_path, buffer.getvalue()).getpixel((9, 9)), (64, 128, 192), 4)
+
+
+def test_gif_with_a_transparent_colour(tmp_path: Path) -> None:
+    picture = Image.new("P", (60, 30))
+    picture.putpalette([200, 0, 0, 0, 0, 200])
+    picture.paste(1, (30, 0, 60, 30))
+    image = _proxy(tmp_path, _saved(picture, "GIF", transparency=0), ProxyOptions(max_side=256))
+    info = inspect_image(tmp_path / "source")
+    assert info.has_alpha
+    assert near(image.getpixel((50, 10)), (0, 0, 200, 255))
+    assert image.getpixel((10, 10)) == (0, 0, 0, 0)
