@@ -17,9 +17,9 @@ from include.imaging.boxes import jxl_dimensions
 from include.imaging.errors import CorruptImage, UnsupportedFormat
 from include.imaging.memory import check_room
 
-# Pixels as floats in four channels, decoded and copied: a bound, on which nothing depends but which error it is. libjxl
-# ends the process when it gets no memory.
-_BYTES_PER_PIXEL = 20
+# Measured: 10 (colour) to 22 (lossless with transparency). Checked beforehand because libjxl ends the process when it
+# gets no memory, and that would be called a crash.
+_BYTES_PER_PIXEL = 24
 _MODES = frozenset({"L", "LA", "RGB", "RGBA", "I;16", "F"})
 
 
