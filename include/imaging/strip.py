@@ -64,9 +64,8 @@ def _strip_png(source: BinaryIO, target: BinaryIO) -> None:
             _copy_range(source, target, part.start, part.end)
         elif part.end - part.start <= _LONGEST_OPTIONAL:
             chunk = read_at(source, part.start, part.end - part.start)
-            if zlib.crc32(chunk[4:-4]) == int.from_bytes(
-                chunk[-4:], "big"
-            ):  # or some decoder refuses the picture for it
+            checksum = int.from_bytes(chunk[-4:], "big")
+            if zlib.crc32(chunk[4:-4]) == checksum:  # or some decoder refuses the picture for it
                 target.write(chunk)
     target.write(_PNG_END)  # of our own: there may be none, or one with something in it
 
