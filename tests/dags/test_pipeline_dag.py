@@ -72,6 +72,8 @@ def test_making_proxies_alone_never_calls_nova(deployment: Deployment) -> None:
     assert deployment.stand_in.calls() == ()
     assert deployment.run(stages=["analyse"]) == "success"
     assert (deployment.report().proxies_created, deployment.report().analyses_written) == (0, 1)
+    assert deployment.run(stages=["analyse"], force=True) == "success"
+    assert (deployment.report().proxies_created, deployment.report().analyses_written) == (0, 1)
 
 
 def test_batches_are_sized_as_asked(deployment: Deployment) -> None:

@@ -142,3 +142,26 @@ def test_each_call_stands_on_a_row_with_its_tokens_and_price_date(ground: Ground
         ).all()
     assert (row.input_tokens, row.output_tokens, row.cost_usd) == (call.input_tokens, call.output_tokens, None)
     assert row.price_date
+
+
+def test_a_proxy_gone_from_the_bucket_is_made_again_by_the_next_run(ground: Ground, stand_in: NovaStandIn) -> None:
+    batch = proxied(ground)
+    (key,) = ground.objects()
+    ground.s3.delete_object(Bucket=ground.bucket, Key=key)
+    assert analyse(ground, stand_in, batch) == {Outcome.RETURNED: 1}
+    assert ground.images()["a.jpg"].code == "proxy_missing"
+    second = ground.plan("second")
+    assert ground.stage().run(ground.run_id, second) == {Outcome.PROXIED: 1}
+    assert analyse(ground, stand_in, second) == {Outcome.ANALYSED: 1}
+
+
+def test_what_is_projected_and_what_is_reckoned_from_an_answer_agree(ground: Ground, stand_in: NovaStandIn) -> None:
+    """The stand-in reports processed tokens as Nova does; the cost counts the image's as billed."""
+    batch = proxied(ground)
+    analyse(ground, stand_in, batch)
+    (call,) = stand_in.calls()
+    image = ground.images()["a.jpg"]
+    assert image.width and image.height
+    billed = call.input_tokens - round(image.width * image.height / 784) + 230
+    expected = (billed * 0.33 + call.output_tokens * 2.75) / 1e6
+    assert ground.catalog.run_figures(ground.run_id).cost_usd_projected == pytest.approx(expected, rel=0.01)

@@ -27,6 +27,11 @@ def test_every_param_says_what_it_is_for() -> None:
         assert schema["title"] and schema["description"].endswith("."), name
 
 
+def test_a_whole_number_written_with_a_point_is_a_whole_number() -> None:
+    params = parse_params({"limit": 5.0, "quality": 85.0, "file_ids": [1.0]})
+    assert [type(value) for value in (params.limit, params.quality, *(params.file_ids or ()))] == [int, int, int]
+
+
 def test_stored_params_come_back_the_same() -> None:
     params = parse_params({"file_ids": [3, 1], "uploaded_from": "2026-11-01T02:00:00+02:00", "stages": ["proxy"]})
     assert params.uploaded_from == datetime(2026, 11, 1, tzinfo=UTC)
@@ -39,6 +44,8 @@ def test_stored_params_come_back_the_same() -> None:
         ({"limt": 5}, "unknown param 'limt': did you mean limit?"),
         ({"zzz": 5}, "known are stages, limit"),
         ({"limit": 0}, "limit: 0 is less than the minimum of 1"),
+        ({"max_cost_usd": float("nan")}, "max_cost_usd: nan is not a number"),
+        ({"uploaded_from": "0001-01-01T00:00:00+14:00"}, "is not a time"),
         ({"limit": "ten"}, "limit: 'ten' is not of type"),
         ({"target_short_side": 4000}, "target_short_side: 4000 is greater than the maximum of 2048"),
         ({"graphics_format": "bmp"}, "graphics_format: 'bmp' is not one of ['png', 'webp']"),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from sqlalchemy import text
 
-from include.catalog.records import Outcome, Stage
+from include.catalog.records import NewImage, Outcome, Stage
 from include.imaging import DecodeWorkers
 from include.imaging.errors import CorruptImage, MemoryLimit, TimeLimit
 from include.pipeline.batches import RunCancelled
@@ -219,3 +221,57 @@ def test_the_stop_signal_is_each_tasks_own(ground: Ground) -> None:
     ground.plan(stages=["proxy"])
     assert isinstance(ground.stage().stop, threading.Event)
     assert ground.stage().stop is not ground.stage().stop
+
+
+# -- what changes under a run ------------------------------------------------------------------------------------------
+
+
+def test_a_file_changed_since_it_was_registered_is_put_back_not_filed_under_the_old_content(ground: Ground) -> None:
+    photograph(ground.pictures / "a.jpg", 1300, 1000)
+    batch = ground.plan(stages=["proxy"])
+    photograph(ground.pictures / "a.jpg", 1500, 1100)
+    assert ground.stage().run(ground.run_id, batch) == {Outcome.RETURNED: 1}
+    assert ground.images()["a.jpg"].code == "content_changed"
+    assert ground.make_proxies(conf={})["a.jpg"].original_width == 1500
+
+
+def test_a_row_deleted_meanwhile_is_skipped_and_the_others_go_on(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        photograph(ground.pictures / name, 1300, 1000)
+    batch = ground.plan(stages=["proxy"])
+    ids = {name: image.file_id for name, image in ground.images().items()}
+    delete_row(ground, ids["c.jpg"])  # before its batch begins
+    create = DecodeWorkers.create_proxy
+
+    def deleted_while_made(self: DecodeWorkers, source: Path, *arguments: Any) -> Any:
+        if Path(source).name == "a.jpg":
+            delete_row(ground, ids["a.jpg"])
+        return create(self, source, *arguments)
+
+    monkeypatch.setattr(DecodeWorkers, "create_proxy", deleted_while_made)
+    assert ground.stage().run(ground.run_id, batch) == {Outcome.SKIPPED: 1, Outcome.PROXIED: 1}
+    counts = ground.catalog.run_counts(ground.run_id)
+    assert (counts.undecided, counts.by_outcome) == (0, {Outcome.SKIPPED: 2, Outcome.PROXIED: 1})
+
+
+def delete_row(ground: Ground, file_id: int) -> None:
+    with ground.catalog._store.writing() as connection:
+        connection.execute(text("DELETE FROM files WHERE id = :id"), {"id": file_id})
+
+
+def test_a_small_damaged_picture_is_not_kept_unseen(ground: Ground) -> None:
+    photograph(ground.pictures / "a.png", 640, 480)
+    whole = (ground.pictures / "a.png").read_bytes()
+    (ground.pictures / "a.png").write_bytes(whole[: len(whole) // 2])
+    assert ground.make_proxies()["a.png"].outcome is Outcome.FAILED
+    assert ground.objects() == []
+
+
+@pytest.mark.parametrize("uri", ["s3://arn:aws:s3:::originals/a.jpg", "s3://no such bucket/a.jpg", "ftp://x/a.jpg"])
+def test_an_odd_address_is_its_images_own_failure(ground: Ground, uri: str) -> None:
+    ground.catalog.register([NewImage(uri, "odd.jpg", "image/jpeg", 1, "v1", datetime.now(UTC))])
+    photograph(ground.pictures / "good.jpg", 1300, 1000)
+    outcomes = {name: image.outcome for name, image in ground.make_proxies().items()}
+    assert outcomes == {"odd.jpg": Outcome.FAILED, "good.jpg": Outcome.PROXIED}

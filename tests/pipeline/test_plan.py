@@ -1,0 +1,87 @@
+"""Planning: batch sizes, projections, the cost limit, and planning the same run again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from include.catalog.records import Outcome, SourceImage
+from include.nova import NovaError
+from include.pipeline.identity import RunIdentity, Window
+from include.pipeline.params import parse_params
+from include.pipeline.plan import ASSUMED_DIMENSIONS, CostLimitExceeded, batch_size, plan_run, project, proxy_dimensions
+from include.pipeline.settings import load_settings
+from tests.dags.conftest import photograph
+from tests.pipeline.conftest import Ground
+
+
+def source(width: int | None, height: int | None, size_bytes: int = 4_000_000) -> SourceImage:
+    now = datetime(2026, 11, 1, tzinfo=UTC)
+    return SourceImage(1, "file:///a.jpg", "a.jpg", "image/jpeg", size_bytes, "v", "jpeg", width, height, now)
+
+
+@given(images=st.integers(0, 100_000), wanted=st.none() | st.integers(1, 5000), most=st.integers(1, 1024))
+def test_there_are_never_more_batches_than_can_be_mapped(images: int, wanted: int | None, most: int) -> None:
+    size = batch_size(images, wanted, most)
+    assert -(-images // size) <= most
+    assert wanted is None or size >= wanted
+
+
+@pytest.mark.parametrize(("width", "height"), [(None, None), (0, 0), (-1, 600), (800, None)])
+def test_dimensions_that_nobody_knows_are_assumed(width: int | None, height: int | None) -> None:
+    assert proxy_dimensions(source(width, height), 896) == ASSUMED_DIMENSIONS
+
+
+def test_a_projection_uses_measured_bytes_and_never_exceeds_the_original() -> None:
+    params, settings = parse_params({}), load_settings()
+    large = project([source(4000, 3000)], params, settings, {"jpeg": 0.5})
+    assert large.bytes_proxies_estimated == round(1195 * 896 * 0.5)
+    assert project([source(4000, 3000, 1000)], params, settings, {}).bytes_proxies_estimated == 1000
+    assert large.cost_usd_estimated > 0
+    assert project([source(4000, 3000)], parse_params({"stages": ["proxy"]}), settings, {}).cost_usd_estimated == 0
+
+
+def plan(ground: Ground, name: str, **conf: Any) -> list[int]:
+    identity = RunIdentity("dag", name)
+    ground.run_id = identity.run_id
+    settings = load_settings(bucket=ground.bucket)
+    found = plan_run(
+        ground.catalog, identity, parse_params(conf), settings, Window(), nova_endpoint="stand-in", max_batches=10
+    )
+    return [batch.size for batch in found.batches]
+
+
+def test_a_cleared_forced_run_takes_no_image_more_than_its_limit(ground: Ground) -> None:
+    for number in range(5):
+        photograph(ground.pictures / f"{number}.jpg", 1000, 950)
+    batch = ground.plan("forced", stages=["proxy"], force=True, limit=2)
+    assert ground.stage().run(ground.run_id, batch) == {Outcome.PROXIED: 2}
+    assert plan(ground, "forced", stages=["proxy"], force=True, limit=2) == []
+    assert ground.catalog.run_counts(ground.run_id).listed == 2
+
+
+def test_what_a_run_has_spent_counts_when_it_is_planned_again(ground: Ground) -> None:
+    photograph(ground.pictures / "a.jpg", 1000, 950)
+    ground.plan("again")
+    with ground.catalog._store.writing() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO image_attempts (run_id, file_id, stage, called, cost_usd_projected, recorded_at) "
+                "VALUES (:run, 1, 'analyse', true, 0.5, '2026-11-01 00:00:00')"
+            ),
+            {"run": ground.run_id},
+        )
+    with pytest.raises(CostLimitExceeded, match=r"after \$0\.5000 that this run has spent"):
+        plan(ground, "again", max_cost_usd=0.5)
+
+
+def test_a_model_without_a_card_is_refused_before_anything_is_written(ground: Ground) -> None:
+    photograph(ground.pictures / "a.jpg", 1000, 950)
+    with pytest.raises(NovaError, match="no model card"):
+        ground.plan(model_id="us.amazon.nova-9")
+    assert ground.catalog.latest_run_id("dag") is None
