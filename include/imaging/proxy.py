@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from PIL import Image
 
 from include.imaging.classify import is_graphic
+from include.imaging.detail import short_side_for_text
 from include.imaging.encoding import encode
 from include.imaging.errors import MemoryLimit
 from include.imaging.geometry import calculate_target_dimensions
@@ -48,6 +51,33 @@ def _plan(image: Image.Image, info: ImageInfo, options: ProxyOptions) -> Plan:
     return Plan(info, target, image.info.get("icc_profile"))
 
 
+def _with_short_side(plan: Plan, short_side: int, options: ProxyOptions) -> Plan:
+    size = (plan.info.width, plan.info.height)
+    return replace(plan, target=calculate_target_dimensions(*size, short_side, options.max_side))
+
+
+def _may_strip(plan: Plan) -> bool:
+    """Whether the picture's own bytes serve, without its metadata."""
+    info = plan.info
+    same_size = plan.target == (info.width, info.height)
+    return same_size and info.nova_ready and info.frames == 1 and info.format in STRIPPERS
+
+
+def _keep_small_text(
+    image: Image.Image, plan: Plan, options: ProxyOptions, decode_again: Callable[[Plan], Image.Image]
+) -> tuple[Image.Image | None, Plan]:
+    """The plan with as large a target as the text in a decoded picture needs, and the picture decoded for that: None
+    when its own bytes serve. Before resizing, when small text is still there."""
+    short_side = short_side_for_text(image, plan.info, options.target_short_side, plan.sideways)
+    larger = _with_short_side(plan, short_side, options)
+    if larger == plan:
+        return image, plan
+    if _may_strip(larger) and (plan.info.format == "jpeg" or is_graphic(image, plan.info.format)):
+        return None, larger  # a photograph kept as PNG would be far larger than as JPEG
+    scaled_by_decoder = image.size != plan.size_as_decoded
+    return decode_again(larger) if scaled_by_decoder else image, larger
+
+
 def create_proxy(
     source_path: str | Path,
     output_path: str | Path,
@@ -57,8 +87,9 @@ def create_proxy(
     """Leave a file that Nova takes exactly at `output_path`, or leave nothing and raise.
 
     The file appears whole or not at all, under the name given, whatever its format turns out to be (`result.format`).
-    It is upright, sRGB, eight bits, without metadata, its shorter side at most `options.target_short_side`. A picture
-    that is all this already is `stripped`: its metadata goes, its pixels are not encoded again.
+    It is upright, sRGB, eight bits, without metadata, its shorter side at most `options.target_short_side` (more for
+    small text under `detail="auto"`). A picture that is all this already is `stripped`: its metadata goes, its pixels
+    are not encoded again.
 
     `limits.seconds` and `limits.memory_bytes` hold in a worker only: see `DecodeWorkers`.
     Raises a ProxyError, whatever is wrong with the image, the disk or the paths.
@@ -75,22 +106,36 @@ def write_proxy(source_path: str | Path, path: Path, options: ProxyOptions, limi
     started = time.perf_counter()
     with opened(source_path, limits) as (file, header, info):
         plan = _plan(header, info, options)
-        size_kept = plan.target == (info.width, info.height)
-        action: Action
-        if size_kept and info.nova_ready and info.frames == 1 and info.format in STRIPPERS:
+        image = None if _may_strip(plan) else _run(DECODE, header, plan)
+        if image is not None and options.detail == "auto":
+            image, plan = _keep_small_text(image, plan, options, partial(_decode_again, source_path, limits))
+        if image is not None:
+            action, proxy_format = _finish(image, plan, path, options)
+            whole = _with_short_side(plan, min(info.width, info.height), options)
+            if options.detail == "auto" and _may_strip(whole) and path.stat().st_size >= info.size_bytes:
+                image, plan = None, whole  # flat colours do not shrink well: all pixels are fewer bytes
+        if image is None:
             action, proxy_format = "stripped", info.format
             _strip(file, header, plan, path)
-        else:
-            action = "converted" if size_kept else "resized"
-            image = _run(DECODE, header, plan)
-            proxy_format = options.graphics_format if is_graphic(image, info.format) else "jpeg"
-            image = _run(FINISH, image, plan)
-            with writing():
-                encode(image, path, proxy_format, options)
     size_bytes = check_whole(path, proxy_format)
     seconds = time.perf_counter() - started
     dimensions = (info.width, info.height)
     return ProxyResult(action, proxy_format, dimensions, plan.target, info.size_bytes, size_bytes, seconds)
+
+
+def _decode_again(source_path: str | Path, limits: Limits, plan: Plan) -> Image.Image:
+    with opened(source_path, limits) as (_, header, _):
+        return _run(DECODE, header, plan)
+
+
+def _finish(image: Image.Image, plan: Plan, path: Path, options: ProxyOptions) -> tuple[Action, str]:
+    """Make a decoded picture the proxy at `path`; returns what was done to it, and the format it is in."""
+    action: Action = "converted" if plan.target == (plan.info.width, plan.info.height) else "resized"
+    proxy_format = options.graphics_format if is_graphic(image, plan.info.format) else "jpeg"
+    image = _run(FINISH, image, plan)
+    with writing():
+        encode(image, path, proxy_format, options)
+    return action, proxy_format
 
 
 def _strip(file: BinaryIO, image: Image.Image, plan: Plan, path: Path) -> None:

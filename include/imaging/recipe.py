@@ -17,6 +17,7 @@ NOVA_MAX_SIDE = 8000
 NOVA_SHORT_SIDE = 896
 
 GraphicsFormat = Literal["png", "webp"]
+Detail = Literal["fixed", "auto"]
 
 
 def _check_whole(name: str, value: object, low: int, high: int | None = None) -> None:
@@ -33,6 +34,9 @@ class ProxyOptions:
     `graphics_format` is what graphics, text and transparency are written as; both are lossless. WebP files are smaller
     (27 to 43 % on screenshots), PNG is read by everything.
 
+    `detail="auto"` lets a picture of small text keep more pixels than `target_short_side`, as many as its text needs to
+    stay readable (`detail.py`); other pictures are as under "fixed".
+
     Raises ValueError, naming the field and its bounds.
     """
 
@@ -40,6 +44,7 @@ class ProxyOptions:
     quality: int = 85
     graphics_format: GraphicsFormat = "png"
     max_side: int = NOVA_MAX_SIDE
+    detail: Detail = "fixed"
 
     def __post_init__(self) -> None:
         _check_whole("target_short_side", self.target_short_side, 256, 2048)
@@ -47,6 +52,8 @@ class ProxyOptions:
         _check_whole("max_side", self.max_side, 256, NOVA_MAX_SIDE)
         if self.graphics_format not in ("png", "webp"):
             raise ValueError(f"graphics_format must be 'png' or 'webp', not {self.graphics_format!r}")
+        if self.detail not in ("fixed", "auto"):
+            raise ValueError(f"detail must be 'fixed' or 'auto', not {self.detail!r}")
 
     @property
     def version(self) -> str:

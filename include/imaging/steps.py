@@ -41,11 +41,17 @@ class Plan:
     info: ImageInfo
     target: tuple[int, int]  # upright width and height of the proxy
     icc_profile: bytes | None
+    text_kept: bool = False  # whether the target is larger than asked for, so that small text stays readable
 
     @property
     def turn(self) -> int:
         """The orientation that is still to be applied once the decoder has done its part."""
         return 1 if self.info.format in _DECODER_ROTATES else self.info.orientation
+
+    @property
+    def sideways(self) -> bool:
+        """Whether the decoded picture still has to be turned by a quarter."""
+        return self.turn in _SWAPPING
 
     @property
     def target_as_decoded(self) -> tuple[int, int]:

@@ -92,6 +92,13 @@ class PipelineParams:
         minimum=256,
         maximum=2048,
     )
+    detail: Literal["fixed", "auto"] = _param(
+        "fixed",
+        "Detail",
+        "fixed: all proxies have the target short side. auto: pictures of small text keep the pixels that it needs.",
+        type="string",
+        enum=["fixed", "auto"],
+    )
     quality: int = _param(
         85, "JPEG quality", "Quality of photographs' proxies.", type="integer", minimum=50, maximum=95
     )

@@ -60,6 +60,7 @@ def proxy_options(params: PipelineParams) -> ProxyOptions:
         target_short_side=params.target_short_side,
         quality=params.quality,
         graphics_format=params.graphics_format,
+        detail=params.detail,
     )
 
 
@@ -141,7 +142,7 @@ def project(
     images: Sequence[SourceImage], params: PipelineParams, settings: Settings, bytes_per_pixel: Mapping[str, float]
 ) -> Projection:
     """Estimate a run from the catalog's dimensions, its own measured bytes per pixel and the model card's prices."""
-    sizes = [proxy_dimensions(image, params.target_short_side) for image in images]
+    sizes = [proxy_dimensions(image, params) for image in images]
     proxies = (
         min(width * height * _bytes_per_pixel(image, params, bytes_per_pixel), image.size_bytes)
         for image, (width, height) in zip(images, sizes, strict=True)
@@ -157,14 +158,23 @@ def project(
 
 
 def _bytes_per_pixel(image: SourceImage, params: PipelineParams, measured: Mapping[str, float]) -> float:
+    return measured.get(_likely_format(image, params), ASSUMED_BYTES_PER_PIXEL)
+
+
+def _likely_format(image: SourceImage, params: PipelineParams) -> str:
     """A proxy's format is known after decoding only; until then a PNG is taken for a graphic, the rest for photos."""
-    likely = params.graphics_format if (image.format or image.media_type).lower().endswith("png") else "jpeg"
-    return measured.get(likely, ASSUMED_BYTES_PER_PIXEL)
+    return params.graphics_format if (image.format or image.media_type).lower().endswith("png") else "jpeg"
 
 
-def proxy_dimensions(image: SourceImage, target_short_side: int) -> tuple[int, int]:
-    """Return the proxy's dimensions from the catalog's, or those of a 4:3 photograph where the catalog has none."""
+def proxy_dimensions(image: SourceImage, params: PipelineParams) -> tuple[int, int]:
+    """Return the proxy's dimensions from the catalog's, or those of a 4:3 photograph where the catalog has none.
+
+    How much small text there is, only decoding tells: under ``detail="auto"`` a likely graphic is projected with all of
+    its pixels, so that a cost limit errs on the safe side.
+    """
     width, height = image.resolution_width or 0, image.resolution_height or 0
     if width < 1 or height < 1:  # unknown, or a row that nobody checked
         return ASSUMED_DIMENSIONS
-    return calculate_target_dimensions(width, height, target_short_side)
+    whole = params.detail == "auto" and _likely_format(image, params) != "jpeg"
+    short_side = max(min(width, height), params.target_short_side) if whole else params.target_short_side
+    return calculate_target_dimensions(width, height, short_side)

@@ -112,6 +112,7 @@ class ImageProxyOperator(_CatalogOperator):
     :param target_short_side: Shorter side of a proxy in pixels, 256 to 2048.
     :param quality: JPEG quality of photographs, 50 to 95.
     :param graphics_format: "png" or "webp" (lossless) for graphics, text and transparency.
+    :param detail: "fixed", or "auto" to let pictures of small text keep the pixels that it needs.
     :param bucket: Bucket in place of the setting ``IMAGE_PROXY_BUCKET``. (templated)
     """
 
@@ -128,6 +129,7 @@ class ImageProxyOperator(_CatalogOperator):
         target_short_side: int = 896,
         quality: int = 85,
         graphics_format: str = "png",
+        detail: str = "fixed",
         bucket: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -139,6 +141,7 @@ class ImageProxyOperator(_CatalogOperator):
         self.target_short_side = target_short_side
         self.quality = quality
         self.graphics_format = graphics_format
+        self.detail = detail
         self.bucket = bucket
         self._stop: threading.Event | None = None
 
@@ -184,6 +187,7 @@ class ImageProxyOperator(_CatalogOperator):
                     "target_short_side": self.target_short_side,
                     "quality": self.quality,
                     "graphics_format": self.graphics_format,
+                    "detail": self.detail,
                 }
             )
         except InvalidParams as error:

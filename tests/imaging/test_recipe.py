@@ -22,6 +22,7 @@ from include.imaging.errors import ERRORS, DecoderCrashed, error_for
         ("quality", True, "between 50 and 95"),
         ("max_side", 8001, "between 256 and 8000"),
         ("graphics_format", "gif", "'png' or 'webp'"),
+        ("detail", "high", "'fixed' or 'auto'"),
     ],
 )
 def test_options_out_of_bounds_are_refused_by_name(field: str, value: object, bounds: str) -> None:
@@ -47,6 +48,7 @@ def test_version_names_the_recipe() -> None:
         ProxyOptions(quality=84),
         ProxyOptions(graphics_format="webp"),
         ProxyOptions(max_side=7999),
+        ProxyOptions(detail="auto"),
     ]
     assert len({variant.version for variant in variants}) == len(dataclasses.fields(ProxyOptions)) + 1
 
