@@ -5,21 +5,24 @@ from __future__ import annotations
 from PIL import Image
 
 _SAMPLE_SIDE = 256
-_COMMONEST = 16
-# Share of a sample's pixels that have one of its 16 commonest colours: above it, a graphic. Right for 97.7 % of 88
-# files (photographs, screenshots, text pages, drawings).
-_GRAPHIC_SHARE = 0.33
+# Of how many of the commonest colours the share counts, and the share above which a picture is a graphic. Gray has no
+# more than 256 colours, of which 16 would be a good part of any photograph. How often this is right:
+# benchmarks/results/format_choice.md.
+_COLOURED = (16, 0.33)
+_GRAY = (4, 0.48)
 
 
-def flatness(image: Image.Image) -> float:
-    """The share, 0 to 1, of the 16 commonest colours in a sample of 256 x 256 pixels.
+def _looks_flat(image: Image.Image) -> bool:
+    """Whether few colours make up most of a sample of 256 x 256 pixels. Takes an L, RGB or CMYK image.
 
-    Takes an L, RGB or CMYK image. The sample is not averaged: blending would invent colours in graphics.
+    The sample is not averaged: blending would invent colours in graphics.
     """
     sides = (min(_SAMPLE_SIDE, image.width), min(_SAMPLE_SIDE, image.height))
-    sample = image.resize(sides, Image.Resampling.NEAREST)
-    counts = sorted((count for count, _ in sample.getcolors(sides[0] * sides[1]) or ()), reverse=True)
-    return sum(counts[:_COMMONEST]) / (sides[0] * sides[1])
+    colours = image.resize(sides, Image.Resampling.NEAREST).getcolors(sides[0] * sides[1]) or []
+    gray = image.mode == "L" or (image.mode == "RGB" and all(r == g == b for _, (r, g, b) in colours))  # type: ignore[misc]
+    commonest, share = _GRAY if gray else _COLOURED
+    counts = sorted((count for count, _ in colours), reverse=True)
+    return sum(counts[:commonest]) > share * sides[0] * sides[1]
 
 
 def is_graphic(image: Image.Image, source_format: str) -> bool:
@@ -31,4 +34,4 @@ def is_graphic(image: Image.Image, source_format: str) -> bool:
     """
     if source_format == "jpeg":
         return False
-    return image.mode in ("LA", "RGBA") or flatness(image) > _GRAPHIC_SHARE
+    return image.mode in ("LA", "RGBA") or _looks_flat(image)

@@ -279,6 +279,15 @@ def test_format_by_content(tmp_path: Path, picture: Image.Image, best: str) -> N
     assert create_proxy(source, tmp_path / "b").format == best.lower()
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_gray_photographs_are_photographs(tmp_path: Path, mode: str) -> None:
+    """Gray has 256 colours, and a dark photograph few of those: its commonest 16 are half of it."""
+    dark = photo(600, 400).convert("L").point(lambda level: level // 6)
+    assert get_optimal_format(saved(tmp_path / "a", dark.convert(mode), format="PNG")) == "JPEG"
+    page = pictures.text_page(600, 400).convert("L")
+    assert get_optimal_format(saved(tmp_path / "b", page.convert(mode), format="PNG")) == "PNG"
+
+
 def test_what_was_a_jpeg_stays_one(tmp_path: Path) -> None:
     """As PNG its compression noise would cost more bytes than the original had."""
     source = saved(tmp_path / "a.jpg", text_page(2000, 1500), quality=75)
