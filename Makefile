@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.lock-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test check clean lock
+.PHONY: help run up test check clean lock bench-ocr
 
 help: ## what there is to type
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 14
 
 $(READY): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed: make PYTHON=/path/to/python3.11 ..."; exit 1; }
@@ -34,9 +34,14 @@ check: $(READY) ## lint, format, import directions, types
 test: check ## all checks and tests
 	$(BIN)/python -m pytest
 
+bench-ocr: ## how much small text survives in proxies, read by an OCR engine (its own .venv-bench; 5 minutes)
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements-ocr.txt
+	@.venv-bench/bin/python -m benchmarks.ocr_recall
+
 clean: ## stop what is left running, and remove all that the others made
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m scripts.clean; fi
-	rm -rf var $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf var $(VENV) .venv-bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 lock: ## write requirements.lock anew from requirements.txt (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements.txt -o requirements.lock
