@@ -34,7 +34,7 @@ def test_there_are_never_more_batches_than_can_be_mapped(images: int, wanted: in
 
 @pytest.mark.parametrize(("width", "height"), [(None, None), (0, 0), (-1, 600), (800, None)])
 def test_dimensions_that_nobody_knows_are_assumed(width: int | None, height: int | None) -> None:
-    assert proxy_dimensions(source(width, height), 896) == ASSUMED_DIMENSIONS
+    assert proxy_dimensions(source(width, height), parse_params({})) == ASSUMED_DIMENSIONS
 
 
 def test_a_projection_uses_measured_bytes_and_never_exceeds_the_original() -> None:
