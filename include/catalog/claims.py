@@ -55,15 +55,15 @@ def claim_batch(
     what its dead predecessor held. What another run holds is `busy`. What is already done is read after the claims are
     held, so an answer written by the holder before is always seen.
     """
-    now = store.now()
     with store.writing() as connection:
+        now = store.now()  # not before: a writer may have waited here for the one that it follows
         run = load_run(connection, run_id)
         skip_gone(connection, [image_run_items.c.run_id == run_id, image_run_items.c.batch_id == batch_id], now)
         task = _Try(run, batch_id, stage, owner, now, now + timedelta(seconds=lease_seconds))
         wanted = connection.scalars(select(image_run_items.c.file_id).select_from(_ITEM_FILES).where(_wanted(task)))
         listed = set(wanted)
         held = _take(connection, task)
-        _mark_started(connection, task)
+        _mark_started(connection, task, store.now())
         items = _items(connection, task) if held else ()
     return ClaimedBatch(owner=owner, items=items, busy=tuple(sorted(listed - held)))
 
@@ -183,7 +183,7 @@ def _take(connection: Connection, task: _Try) -> set[int]:
     return set(connection.scalars(statement.returning(c.file_id)))
 
 
-def _mark_started(connection: Connection, task: _Try) -> None:
+def _mark_started(connection: Connection, task: _Try, now: datetime) -> None:
     """From here the items are undecided again (one that was put back too) and belong to the content of this moment."""
     item, prefix = image_run_items.c, COLUMNS_OF[task.stage]
     mine = select(image_claims.c.file_id).where(image_claims.c.owner == task.owner)
@@ -193,7 +193,7 @@ def _mark_started(connection: Connection, task: _Try) -> None:
         f"{prefix}_outcome": None,
         f"{prefix}_code": None,
         f"{prefix}_message": None,
-        f"{prefix}_started_at": task.now,
+        f"{prefix}_started_at": now,
         f"{prefix}_decided_at": None,
     }
     connection.execute(update(image_run_items).where(*_in_batch(task), item.file_id.in_(mine)).values(values))
