@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from PIL import Image
 
 _SAMPLE_SIDE = 256
@@ -12,17 +14,28 @@ _COLOURED = (16, 0.33)
 _GRAY = (4, 0.48)
 
 
-def _looks_flat(image: Image.Image) -> bool:
-    """Whether few colours make up most of a sample of 256 x 256 pixels. Takes an L, RGB or CMYK image.
+def flatness(image: Image.Image) -> float:
+    """The share, 0 to 1, of the 16 commonest colours in a sample of the picture. Takes an L, RGB or CMYK image."""
+    return _share(_sample(image), _COLOURED[0])
 
-    The sample is not averaged: blending would invent colours in graphics.
-    """
-    sides = (min(_SAMPLE_SIDE, image.width), min(_SAMPLE_SIDE, image.height))
-    colours = image.resize(sides, Image.Resampling.NEAREST).getcolors(sides[0] * sides[1]) or []
-    gray = image.mode == "L" or (image.mode == "RGB" and all(r == g == b for _, (r, g, b) in colours))  # type: ignore[misc]
+
+def _looks_flat(image: Image.Image) -> bool:
+    """Whether few colours make up most of the picture. Takes an L, RGB or CMYK image."""
+    colours = _sample(image)
+    gray = image.mode == "L" or (image.mode == "RGB" and all(r == g == b for _, (r, g, b) in colours))
     commonest, share = _GRAY if gray else _COLOURED
+    return _share(colours, commonest) > share
+
+
+def _sample(image: Image.Image) -> list[Any]:
+    """(count, colour) of 256 x 256 pixels, which are not averaged: blending would invent colours in graphics."""
+    sides = (min(_SAMPLE_SIDE, image.width), min(_SAMPLE_SIDE, image.height))
+    return image.resize(sides, Image.Resampling.NEAREST).getcolors(sides[0] * sides[1]) or []
+
+
+def _share(colours: list[Any], commonest: int) -> float:
     counts = sorted((count for count, _ in colours), reverse=True)
-    return sum(counts[:commonest]) > share * sides[0] * sides[1]
+    return float(sum(counts[:commonest]) / sum(counts))
 
 
 def is_graphic(image: Image.Image, source_format: str) -> bool:

@@ -16,7 +16,7 @@ _PNG_LEVEL = 6
 
 
 def encode(image: Image.Image, path: Path, name: str, options: ProxyOptions) -> None:
-    """Write an L, LA, RGB or RGBA image to `path` as "jpeg", "png" or "webp". JPEG takes L and RGB only.
+    """Write an L, LA, RGB or RGBA image to `path` as "jpeg", "png" or "webp". JPEG takes L, RGB and YCbCr only.
 
     To a real file: encoding to memory holds the interpreter lock from beginning to end, and threads then wait.
     Raises OSError.

@@ -30,6 +30,13 @@ from include.imaging.records import ImageInfo, ProxyResult
 _ROOT = Path(__file__).resolve().parents[2]
 _START_SECONDS = 60.0  # a child needs 0.2 s to start; a machine that needs a minute has other troubles
 _ATTEMPTS = 2
+# For glibc. Every arena reserves 64 MB of the address space that is limited. What one picture took (Pillow asks for
+# 16 MB at a time) is kept for the next, up to 64 MB: to have the kernel clear it anew is a tenth of the CPU.
+_MALLOC = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 1024**2),
+    "MALLOC_TRIM_THRESHOLD_": str(64 * 1024**2),
+}
 _READ_BYTES = 65536
 
 
@@ -53,8 +60,7 @@ class _Child:
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         # -P: the working directory may hold an `include` of somebody else's.
         command = [sys.executable, "-P", "-W", "ignore", "-m", "include.imaging.worker", json.dumps(asdict(limits))]
-        # Every malloc arena reserves 64 MB of the address space that is limited.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "MALLOC_ARENA_MAX": "2"}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **_MALLOC}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment
         )
