@@ -5,9 +5,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.lock-installed
+BENCH := .venv-bench
+BENCH_READY := $(BENCH)/.lock-installed
+SHARP := benchmarks/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test check clean lock bench-ocr
+.PHONY: help run up test check bench bench-ocr clean lock
 
 help: ## what there is to type
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 14
@@ -34,14 +37,28 @@ check: $(READY) ## lint, format, import directions, types
 test: check ## all checks and tests
 	$(BIN)/python -m pytest
 
-bench-ocr: ## how much small text survives in proxies, read by an OCR engine (its own .venv-bench; 5 minutes)
-	@$(PYTHON) -m venv .venv-bench
-	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements-ocr.txt
-	@.venv-bench/bin/python -m benchmarks.ocr_recall
+$(BENCH_READY): benchmarks/requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@$(PYTHON) -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
+	@touch $@
+
+$(SHARP): benchmarks/package.json
+	@if command -v npm >/dev/null; then npm install --prefix benchmarks --no-package-lock --no-audit --no-fund --loglevel error || true; fi
+	@mkdir -p $(@D) && touch $@
+
+bench: $(BENCH_READY) $(SHARP) ## compare with the plain way, pyvips and sharp (6 minutes); QUICK=1 for a glance
+	@$(BENCH)/bin/python -m benchmarks $(if $(QUICK),--quick)
+
+bench-ocr: ## how much small text survives in proxies, read by an OCR engine (5 minutes)
+	@$(PYTHON) -m venv $(BENCH)-ocr
+	@$(BENCH)-ocr/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements-ocr.txt
+	@$(BENCH)-ocr/bin/python -m benchmarks.ocr_recall
 
 clean: ## stop what is left running, and remove all that the others made
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m scripts.clean; fi
-	rm -rf var $(VENV) .venv-bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf var $(VENV) $(BENCH) $(BENCH)-ocr benchmarks/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 lock: ## write requirements.lock anew from requirements.txt (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements.txt -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header benchmarks/requirements.txt -o benchmarks/requirements.lock
