@@ -205,6 +205,20 @@ def test_two_runs_at_once_on_one_folder_are_refused(machine: Laptop, finished: s
     assert "is running on" in printed
 
 
+def test_a_small_folder_with_more_bad_files_than_good_ones_is_no_failed_run(tmp_path: Path) -> None:
+    require_weed()
+    machine = Laptop(tmp_path)
+    (machine.pictures / "sub folder").mkdir(parents=True)
+    photograph(machine.pictures / "sub folder" / "good.jpg", 1200, 1000)
+    (machine.pictures / "empty.jpg").touch()
+    (machine.pictures / "notes.txt").write_text("not a picture")
+    whole = photograph(machine.pictures / "cut short.jpg", 1200, 1000).read_bytes()
+    (machine.pictures / "cut short.jpg").write_bytes(whole[: len(whole) // 2])
+    printed = " ".join(machine.run().split())
+    assert "3 listed, 1 proxies made, 0 kept, 2 failed, 1 analysed" in printed
+    assert sorted(failure["code"] for failure in machine.report()["failures"]) == ["empty", "truncated"]
+
+
 def test_a_folder_that_is_not_there_is_said_plainly(machine: Laptop) -> None:
     env = {**os.environ, "VAR_DIR": str(machine.var), "IMAGES": "/nowhere at all"}
     done = subprocess.run(
