@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,6 +30,7 @@ DAG_ID = "image_proxy_pipeline"
 # failure in the table. The ratio guards runs that nobody watches.
 CONF = {"limit": 100_000, "max_failure_ratio": 1.0}
 POLL_SECONDS = 0.3
+WATCHING = 20  # times as long as asking for progress takes, it is not asked again
 # Long enough for an answer that is on its way to be written, for it has been paid; `dags test` itself would go on
 # with the next task after a signal.
 GRACE_SECONDS = 2.0
@@ -59,10 +61,14 @@ def _run(machine: Laptop, folders: list[Path], console: Console) -> int:
         machine.home.migrate(machine.env)
     before = machine.catalog.latest_run_id(DAG_ID)
     with _airflow_run(machine) as process, Progress(console) as progress:
-        while (code := process.wait(POLL_SECONDS)) is None:
+        pause = POLL_SECONDS
+        while (code := process.wait(pause)) is None:
+            asked = time.monotonic()
             run_id = machine.catalog.latest_run_id(DAG_ID)
             if run_id is not None and run_id != before:
                 progress.show(machine.catalog.run_images(run_id))
+            # Watching a run of 100,000 images must not slow it down.
+            pause = max(POLL_SECONDS, WATCHING * (time.monotonic() - asked))
     run_id = machine.catalog.latest_run_id(DAG_ID)
     if run_id is None or run_id == before:
         return _complain(machine, console, "The run ended before it was planned.")
