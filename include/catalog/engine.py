@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from pathlib import PurePath
 from typing import Any
 
@@ -10,6 +12,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from include.catalog.errors import UnsuitableDatabase
 
 BUSY_TIMEOUT_MS = 30_000
+WAL_PAUSE_SECONDS = 0.01
 READ_ONLY = {"catalog_read_only": True}  # execution options of a connection that only reads
 
 
@@ -48,10 +51,24 @@ def _refuse_unshared(url: URL) -> None:
 def _configure_sqlite(dbapi_connection: Any, _record: Any) -> None:
     dbapi_connection.isolation_level = None  # the driver must not begin by itself, see _begin_sqlite
     cursor = dbapi_connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")  # first: the next line waits by it
-    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    _keep_a_write_ahead_log(cursor)
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _keep_a_write_ahead_log(cursor: Any) -> None:
+    """Switches the file once, for good. Of two that switch a new file at the same moment one is told "database is
+    locked" at once, for SQLite does not wait here whatever the timeout; it tries again, and finds the switch done."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(WAL_PAUSE_SECONDS)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -148,3 +148,20 @@ def _run(**changes: object) -> dict[str, object]:
         "started_at": datetime(2026, 1, 1, tzinfo=UTC),
     }
     return row | changes
+
+
+def test_many_that_open_a_new_sqlite_file_at_the_same_moment_all_get_in(tmp_path: Path) -> None:
+    """Switching a new file to its write-ahead log is refused at once while another does the same."""
+    for attempt in range(20):
+        engines = [create_catalog_engine(f"sqlite:///{tmp_path / f'{attempt}.db'}") for _ in range(8)]
+        together = threading.Barrier(len(engines), timeout=30)
+
+        def open_it(engine: Engine, together: threading.Barrier = together) -> str:
+            together.wait()
+            with engine.connect() as connection:
+                return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one())
+
+        with ThreadPoolExecutor(len(engines)) as pool:
+            assert set(pool.map(open_it, engines)) == {"wal"}
+        for engine in engines:
+            engine.dispose()
