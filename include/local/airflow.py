@@ -24,7 +24,6 @@ from include.local.credentials import write_private
 from include.local.processes import ChildServer, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-POOL = "nova"
 USER = "admin"
 READY_SECONDS = 120
 

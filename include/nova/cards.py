@@ -19,7 +19,6 @@ from include.nova.errors import Disposition, NovaError
 # Limits of image understanding, the same for all the models here.
 # https://docs.aws.amazon.com/nova/latest/nova2-userguide/using-multimodal-models.html
 IMAGE_FORMATS = ("png", "jpeg", "gif", "webp")
-MAX_SIDE = 8000  # px
 MIN_EFFECTIVE_SIDE = 896  # px: a smaller image is scaled up until one side has it
 
 # A team's own prices: model or profile id -> {"input_per_million", "output_per_million", "date"?, "source"?}, in US

@@ -109,6 +109,9 @@ def test_a_third_of_throttling_slows_and_loses_nothing(ground: Ground, stand_in:
     outcomes = analyse(ground, stand_in, batch)
     assert sum(outcomes.values()) == 6
     assert set(outcomes) <= {Outcome.ANALYSED, Outcome.RETURNED}
+    answered = [call for call in stand_in.calls() if call.status == 200]
+    assert len(answered) == outcomes[Outcome.ANALYSED] < len(stand_in.calls())
+    assert ground.catalog.run_figures(ground.run_id).nova_calls == len(stand_in.calls())
 
 
 @pytest.mark.parametrize(
