@@ -60,5 +60,5 @@ clean: ## stop what is left running, and remove all that the others made
 	rm -rf var $(VENV) $(BENCH) $(BENCH)-ocr benchmarks/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 lock: ## write requirements.lock anew from requirements.txt (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements.txt -o requirements.lock
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header benchmarks/requirements.txt -o benchmarks/requirements.lock
+	uv pip compile --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-header requirements.txt -o requirements.lock
+	uv pip compile --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-header benchmarks/requirements.txt -o benchmarks/requirements.lock
