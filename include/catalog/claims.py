@@ -54,6 +54,9 @@ def claim_batch(
     Free are images without a claim, with an expired one, and those of this same run: a retry of the task takes over
     what its dead predecessor held. What another run holds is `busy`. What is already done is read after the claims are
     held, so an answer written by the holder before is always seen.
+
+    Tasks that claim at the same moment do not wait for each other: an image that another is just claiming counts as
+    busy (`SKIP LOCKED`; on SQLite there is one writer at a time).
     """
     with store.writing() as connection:
         now = store.now()  # not before: a writer may have waited here for the one that it follows
@@ -173,7 +176,19 @@ def _take(connection: Connection, task: _Try) -> set[int]:
         "claimed_at": literal(task.now, c.claimed_at.type),
         "lease_until": literal(task.until, c.lease_until.type),
     }
-    rows = select(*new.values()).select_from(_ITEM_FILES).where(_wanted(task)).order_by(image_run_items.c.file_id)
+    free = _lock_free(connection, task)
+    if not free:
+        return set()
+    held: set[int] = set()
+    for ids in chunks(free):
+        held |= _insert(connection, task, new, ids)
+    return held
+
+
+def _insert(connection: Connection, task: _Try, new: dict[str, ColumnElement[Any]], ids: Sequence[int]) -> set[int]:
+    c = image_claims.c
+    which = and_(_wanted(task), image_run_items.c.file_id.in_(ids))
+    rows = select(*new.values()).select_from(_ITEM_FILES).where(which).order_by(image_run_items.c.file_id)
     statement = upsert(connection, image_claims).from_select(list(new), rows)
     statement = statement.on_conflict_do_update(
         index_elements=[c.file_id],
@@ -181,6 +196,17 @@ def _take(connection: Connection, task: _Try) -> set[int]:
         where=or_(c.lease_until <= task.now, c.run_id == task.run.run_id),
     )
     return set(connection.scalars(statement.returning(c.file_id)))
+
+
+def _lock_free(connection: Connection, task: _Try) -> list[int]:
+    """The wanted images that nobody else is claiming or holds, their rows of `files` locked until the transaction ends.
+
+    Whoever claims locks these rows first, so that nobody ever waits for the claim that another is writing.
+    """
+    c = image_claims.c
+    held_by_other = exists().where(c.file_id == files.c.id, c.run_id != task.run.run_id, c.lease_until > task.now)
+    query = select(files.c.id).select_from(_ITEM_FILES).where(_wanted(task), not_(held_by_other)).order_by(files.c.id)
+    return list(connection.scalars(query.with_for_update(of=files, skip_locked=True, key_share=True)))
 
 
 def _mark_started(connection: Connection, task: _Try, now: datetime) -> None:

@@ -92,6 +92,7 @@ class Selection:
     file_ids: tuple[int, ...] | None = None
     uploaded_from: datetime | None = None  # inclusive
     uploaded_to: datetime | None = None  # exclusive
+    keep_mark: bool = True  # let the next planning begin where this one found the first work; a dry run writes nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from sqlalchemy import Connection, and_, false, select
 
+from include.catalog import low_water
 from include.catalog.records import NewImage, RegisterCounts
 from include.catalog.store import Store, chunks, upsert
 from include.catalog.tables import files
@@ -27,6 +28,8 @@ def register(store: Store, images: Sequence[NewImage]) -> RegisterCounts:
             fresh = [latest[uri] for uri in uris if uri not in known]
             other = [latest[uri] for uri in uris if known.get(uri) not in (None, latest[uri].content_version)]
             _write(connection, fresh + other)
+            if other:
+                low_water.forget(connection, store.now())
         new += len(fresh)
         changed += len(other)
     return RegisterCounts(new=new, changed=changed, unchanged=len(latest) - new - changed)

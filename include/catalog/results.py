@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, exists, insert, literal, select, update
 
+from include.catalog import low_water
 from include.catalog.claims import PROXY_COLUMNS, held_by, proxy_record, skip_gone
 from include.catalog.errors import LeaseLost, SourceRowGone, UnknownImages
 from include.catalog.records import Failure, NewAnalysis, NewProxy, NovaCall, Outcome, ProxyRecord, Stage
@@ -74,10 +75,20 @@ def _store_proxy(connection: Connection, item: _Item, proxy: NewProxy, now: date
         "proxy_file_id": _list_proxy(connection, item.file_id, proxy, now) if made else None,
     }
     del values["outcome"]
+    if _refused_for_good(connection, item):
+        low_water.forget(connection, now)  # a forced run brings it back: it can be analysed now
     row_id = _write(connection, item, Stage.PROXY, values, now)
     _attempt(connection, item, Stage.PROXY, now, {"seconds": proxy.seconds})
     _decide(connection, item, Stage.PROXY, proxy.outcome, now, code=proxy.reason, row_id=row_id)
     return connection.execute(select(*PROXY_COLUMNS).where(image_proxies.c.id == row_id)).one()
+
+
+def _refused_for_good(connection: Connection, item: _Item) -> bool:
+    p = image_proxies.c
+    refused = exists().where(
+        _key(item, Stage.PROXY), p.superseded_at.is_(None), p.status == Outcome.FAILED.value, p.next_try_at.is_(None)
+    )
+    return bool(connection.scalar(select(refused)))
 
 
 def record_call(store: Store, run_id: str, file_id: int, call: NovaCall) -> None:
@@ -167,6 +178,7 @@ def record_missing_proxy(store: Store, run_id: str, owner: str, file_id: int, *,
         item = _held_item(connection, run_id, owner, file_id)
         current = and_(_key(item, Stage.PROXY), image_proxies.c.superseded_at.is_(None))
         connection.execute(update(image_proxies).where(current).values(superseded_at=now))
+        low_water.forget(connection, now)
         _attempt(connection, item, Stage.ANALYSE, now, {"code": PROXY_MISSING, "message": message})
         _decide(connection, item, Stage.ANALYSE, Outcome.RETURNED, now, code=PROXY_MISSING, message=message)
         _release(connection, owner, file_id)

@@ -5,8 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, Table, and_, case, exists, false, func, not_, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    and_,
+    case,
+    exists,
+    false,
+    func,
+    not_,
+    or_,
+    select,
+    true,
+)
 
+from include.catalog import low_water
 from include.catalog.records import Outcome, Selection, SourceImage, Stage
 from include.catalog.store import (
     SOURCE_COLUMNS,
@@ -29,25 +44,68 @@ def select_unprocessed(store: Store, selection: Selection) -> list[SourceImage]:
     Left out: what is done, what failed for good or is not yet due again, what another run holds right now, and
     everything that is not an image of the team's. Under `force`: everything in the window that this run has not tried.
     """
-    if selection.file_ids is None:
-        return _listed(store, unprocessed(selection, store.now()))
+    now = store.now()
+    with store.snapshot() as connection:
+        if selection.file_ids is not None:
+            return _among(connection, selection, now, selection.file_ids)
+        if not low_water.applies_to(selection):
+            return _listed(connection, unprocessed(selection, now))
+        mark = low_water.load_mark(connection, selection, now)
+        start = mark.position if mark and mark.usable else None
+        images = _listed(connection, unprocessed(selection, now, beyond=start))
+        first = low_water.Position(images[0].uploaded_at, images[0].file_id) if images else None
+        if start is not None:
+            retries = _among(connection, selection, now, _retries(connection, selection, now))
+            images = _oldest([*images, *retries], selection)
+        further = low_water.advance(connection, selection, mark, first) if selection.keep_mark else None
+    if further is not None:
+        with store.writing() as connection:
+            low_water.keep(connection, selection, further, now)
+    return images
+
+
+def _among(connection: Connection, selection: Selection, now: datetime, file_ids: Sequence[int]) -> list[SourceImage]:
     found: list[SourceImage] = []
-    for ids in chunks(sorted(set(selection.file_ids))):
-        found += _listed(store, unprocessed(selection, store.now(), ids))
-    return sorted(found, key=lambda image: (image.uploaded_at, image.file_id))[: selection.limit]
+    for ids in chunks(sorted(set(file_ids))):
+        found += _listed(connection, unprocessed(selection, now, ids))
+    return _oldest(found, selection)
 
 
-def _listed(store: Store, query: Select[tuple[object, ...]]) -> list[SourceImage]:
-    with store.reading() as connection:
-        return [source_image(row) for row in connection.execute(query)]
+def _oldest(images: Sequence[SourceImage], selection: Selection) -> list[SourceImage]:
+    by_id = {image.file_id: image for image in images}
+    return sorted(by_id.values(), key=lambda image: (image.uploaded_at, image.file_id))[: selection.limit]
+
+
+def _retries(connection: Connection, selection: Selection, now: datetime) -> list[int]:
+    """Images whose failure is due again for this key, longest due first."""
+    p, a, key = image_proxies.c, image_analyses.c, selection.key
+    tables = {image_proxies: [p.recipe_version == key.recipe_version]}
+    if Stage.ANALYSE in selection.stages:
+        same = [a.recipe_version == key.recipe_version, a.model_id == key.model_id]
+        tables[image_analyses] = [*same, a.prompt_version == key.prompt_version]
+    found: list[int] = []
+    for table, of_key in tables.items():
+        due = [table.c.superseded_at.is_(None), table.c.next_try_at <= now, *of_key]
+        query = select(table.c.file_id).where(*due).order_by(table.c.next_try_at).limit(selection.limit)
+        found += connection.scalars(query)
+    return found
+
+
+def _listed(connection: Connection, query: Select[tuple[object, ...]]) -> list[SourceImage]:
+    return [source_image(row) for row in connection.execute(query)]
 
 
 def unprocessed(
-    selection: Selection, now: datetime, file_ids: Sequence[int] | None = None
+    selection: Selection,
+    now: datetime,
+    file_ids: Sequence[int] | None = None,
+    beyond: low_water.Position | None = None,
 ) -> Select[tuple[object, ...]]:
     """The query: it walks `files` by (uploaded_at, id) and looks each image up in the indexes of current rows."""
     work = _forced(selection, now) if selection.force else _undone(selection, now)
     query = select(*SOURCE_COLUMNS).where(is_source(), _free(selection.run_id, now), work)
+    if beyond is not None:
+        query = query.where(low_water.beyond(beyond))
     if file_ids is not None:
         query = query.where(files.c.id.in_(file_ids))
     if selection.planned_before:

@@ -43,6 +43,14 @@ class Store:
         with self._engine.connect().execution_options(**READ_ONLY) as connection:
             yield connection
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A transaction whose every statement reads the same state of the database."""
+        # SQLite's read transactions are that by themselves.
+        level = {"isolation_level": "REPEATABLE READ"} if self._engine.dialect.name == "postgresql" else {}
+        with self._engine.connect().execution_options(**READ_ONLY, **level) as connection:
+            yield connection
+
 
 def upsert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
     """An INSERT that takes ON CONFLICT: both databases write it alike, SQLAlchemy has one for each."""

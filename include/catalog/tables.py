@@ -19,6 +19,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    and_,
     column,
     false,
     table,
@@ -235,6 +236,26 @@ image_attempts = Table(
 )
 Index("ix_image_attempts_run", image_attempts.c.run_id, image_attempts.c.file_id)
 Index("ix_image_attempts_file_id", image_attempts.c.file_id)
+
+# Failures that a later run may try again, found without looking at what is done.
+for _table, _due in ((image_proxies, _current_proxy), (image_analyses, _current_analysis)):
+    _retry = and_(_due, _table.c.next_try_at.is_not(None))
+    Index(f"ix_{_table.name}_retry", _table.c.next_try_at, sqlite_where=_retry, postgresql_where=_retry)
+
+# How far the walk over `files` is done for a key and stages; a cache, see low_water.py.
+image_low_water_marks = Table(
+    "image_low_water_marks",
+    metadata,
+    Column("stages", Text, primary_key=True),
+    Column("recipe_version", Text, primary_key=True),
+    Column("model_id", Text, primary_key=True),
+    Column("prompt_version", Text, primary_key=True),
+    Column("uploaded_at", UtcDateTime, nullable=False),
+    Column("file_id", Id, nullable=False),
+    Column("listed", BigInteger, nullable=False),  # images at or below, -1: not to be used
+    Column("id_sum", BigInteger, nullable=False),
+    Column("measured_at", UtcDateTime, nullable=False),
+)
 
 # A view for people and other DAGs, one row an image (no proxies, videos or documents), made by the migrations.
 # Its proxy and its analysis are the newest current ones of the image's present content, null where there is none yet.

@@ -101,6 +101,7 @@ def plan_run(
             file_ids=params.file_ids,
             uploaded_from=params.uploaded_from or window.uploaded_from,
             uploaded_to=params.uploaded_to or window.uploaded_to,
+            keep_mark=not params.dry_run,
         )
     )
     projection = project(images, params, settings, catalog.proxy_bytes_per_pixel())

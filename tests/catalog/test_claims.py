@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from include.catalog.claims import held_by
 from include.catalog.engine import create_catalog_engine
 from include.catalog.errors import LeaseLost, UnknownRun
 from include.catalog.records import Outcome
-from include.catalog.tables import image_claims, image_run_items
-from tests.catalog.conftest import Clock
+from include.catalog.tables import files, image_claims, image_run_items
+from tests.catalog.conftest import NOON, Clock
 from tests.catalog.making import ANALYSE, LEASE, PROXY, Worker, add, image, listed, new_proxy, plan, process
 
 ROOT = Path(__file__).parents[2]
@@ -216,6 +217,32 @@ def test_claimers_at_once_never_overlap(catalog: Catalog, url: URL) -> None:
         results = list(pool.map(claim, range(runs)))
     for rounds_results in zip(*results, strict=True):
         assert Counter(file_id for taken in rounds_results for file_id in taken) == Counter(ids)
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])  # SQLite has one writer at a time
+def test_claimers_do_not_wait_for_one_who_is_just_claiming(catalog: Catalog, engine: Engine) -> None:
+    """Were they to wait, the lock timeout would turn the claim into an error."""
+    ids = add(catalog, 4)
+    catalog.store_plan(plan("slow", ids[:2]))
+    for number in range(8):
+        catalog.store_plan(plan(f"quick-{number}", ids))
+    claiming = engine.connect()
+    with claiming.begin():
+        claiming.execute(select(files.c.id).where(files.c.id.in_(ids[:2])).with_for_update(key_share=True)).all()
+        claiming.execute(insert(image_claims), [_claim(file_id) for file_id in ids[:2]])
+        with engine.connect() as settings, settings.begin():
+            settings.exec_driver_sql(f"ALTER DATABASE {engine.url.database} SET lock_timeout = '200ms'")
+        impatient = Catalog(create_catalog_engine(engine.url), clock=Clock())
+        claims = [Worker(impatient, f"quick-{number}", PROXY).claimed for number in range(8)]
+    claiming.close()
+    assert [len(claim.items) for claim in claims] == [2, 0, 0, 0, 0, 0, 0, 0]
+    assert [item.image.file_id for item in claims[0].items] == ids[2:]
+    assert claims[0].busy == tuple(ids[:2])
+
+
+def _claim(file_id: int) -> dict[str, object]:
+    own = {"file_id": file_id, "run_id": "dag/slow", "stage": "proxy", "owner": "slow"}
+    return {**own, "claimed_at": NOON, "lease_until": NOON + timedelta(seconds=LEASE)}
 
 
 def test_stealing_renewing_and_deciding_at_once_neither_deadlocks_nor_loses(catalog: Catalog, url: URL) -> None:

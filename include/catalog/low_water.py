@@ -1,0 +1,179 @@
+"""Low-water marks: below one, every listed image is done, so planning need not walk past it again.
+
+A mark belongs to one work key and one set of stages, and stands at a position of the walk by (uploaded_at, id). It is a
+cache of what the rows say, never the truth itself: beside its position it keeps how many images lay at or below it and
+the sum of their ids. A row that came late, moved or was deleted changes these, and the mark is not used any more.
+
+What is not final below a mark is found in other ways: failures that a later run may try again stand in an index of
+their next try, and no mark passes an image that somebody holds. Whoever makes done work undone calls `forget`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Tuple, and_, false, func, literal, select, tuple_, update
+
+from include.catalog.records import Selection, Stage
+from include.catalog.store import upsert
+from include.catalog.tables import files, image_claims, image_low_water_marks
+
+# A row that was changed in place by somebody else's SQL (other content under the same upload time) is invisible to the
+# count, so the whole walk is done once a day all the same: such a change waits for a day at most.
+MAX_AGE = timedelta(days=1)
+WORTH_WRITING = 1000  # images that a mark has to advance by
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in the walk: everything up to and including this row."""
+
+    uploaded_at: datetime
+    file_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A stored mark. It is `usable` when the rows at or below it are still those that it was set for."""
+
+    position: Position
+    counted: tuple[int, int]
+    measured_at: datetime
+    usable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """A mark to be written: its position, what lies at or below it, and the `measured_at` of the one it replaces."""
+
+    position: Position
+    counted: tuple[int, int]
+    replaces: datetime | None
+
+
+def applies_to(selection: Selection) -> bool:
+    """Whether a selection walks from the very beginning, as scheduled runs do.
+
+    One that only analyses has none: what has no proxy is no work for it, until somebody makes one.
+    """
+    windowed = selection.uploaded_from is not None or selection.file_ids is not None
+    return Stage.PROXY in selection.stages and not (selection.force or selection.planned_before or windowed)
+
+
+def load_mark(connection: Connection, selection: Selection, now: datetime) -> Mark | None:
+    """The mark of this selection's key and stages."""
+    row = connection.execute(select(image_low_water_marks).where(_of(selection))).one_or_none()
+    if row is None:
+        return None
+    position = Position(row.uploaded_at, row.file_id)
+    # A window that ends before the mark ends the walk before it, too.
+    outside = selection.uploaded_to is not None and selection.uploaded_to <= row.uploaded_at
+    fresh = row.measured_at > now - MAX_AGE
+    counted = (row.listed, row.id_sum)
+    same = fresh and not outside and count(connection, position) == counted
+    return Mark(position, counted, row.measured_at, usable=same)
+
+
+def beyond(position: Position) -> ColumnElement[bool]:
+    """Rows of the walk after the position."""
+    return and_(files.c.uploaded_at >= position.uploaded_at, _place() > _at(position))
+
+
+def advance(connection: Connection, selection: Selection, mark: Mark | None, first: Position | None) -> Advance | None:
+    """Where the mark may stand now, when `first` is the oldest image with work left; None when it is not worth it."""
+    start = mark.position if mark is not None and mark.usable else None
+    position = _reached(connection, selection, first)
+    if position is None or (start is not None and position <= start):
+        return None
+    more = count(connection, position, start)
+    if start is None or mark is None:
+        return Advance(position, more, mark.measured_at if mark else None)
+    if more[0] < WORTH_WRITING:
+        return None
+    return Advance(position, (mark.counted[0] + more[0], mark.counted[1] + more[1]), mark.measured_at)
+
+
+def _reached(connection: Connection, selection: Selection, first: Position | None) -> Position | None:
+    """How far all is done, when `first` is the oldest image with work left (None: there is none in the window).
+
+    None when nothing is. An image that somebody holds is not done yet.
+    """
+    held = connection.execute(
+        select(files.c.uploaded_at, files.c.id)
+        .join(image_claims, image_claims.c.file_id == files.c.id)
+        .order_by(files.c.uploaded_at, files.c.id)
+        .limit(1)
+    ).one_or_none()
+    ends = [end for end in (first, Position(*held) if held else None) if end is not None]
+    query = select(files.c.uploaded_at, files.c.id).where(files.c.is_proxy == false())
+    if ends:
+        query = query.where(_place() < _at(min(ends)))
+    if selection.uploaded_to is not None:
+        query = query.where(files.c.uploaded_at < selection.uploaded_to)
+    last = connection.execute(query.order_by(files.c.uploaded_at.desc(), files.c.id.desc()).limit(1)).one_or_none()
+    return Position(*last) if last else None
+
+
+def count(connection: Connection, position: Position, since: Position | None = None) -> tuple[int, int]:
+    """How many listed images lie at or below the position (and after `since`), and the sum of their ids.
+
+    Answered from the walk's index alone: 0.1 s for a million rows.
+    """
+    where = [files.c.is_proxy == false(), _until(position)]
+    if since is not None:
+        where.append(beyond(since))
+    listed, id_sum = connection.execute(select(func.count(), func.sum(files.c.id)).where(*where)).one()
+    return int(listed), int(id_sum or 0)
+
+
+def keep(connection: Connection, selection: Selection, to: Advance, now: datetime) -> None:
+    """Write the mark, unless somebody wrote or forgot it since it was read."""
+    marks = image_low_water_marks
+    values = {
+        "uploaded_at": to.position.uploaded_at,
+        "file_id": to.position.file_id,
+        "listed": to.counted[0],
+        "id_sum": to.counted[1],
+        "measured_at": now,
+    }
+    statement = upsert(connection, marks).values(**_key(selection), **values)
+    columns = [marks.c[name] for name in _key(selection)]
+    if to.replaces is None:
+        connection.execute(statement.on_conflict_do_nothing(index_elements=columns))
+        return
+    unchanged = marks.c.measured_at == to.replaces
+    connection.execute(statement.on_conflict_do_update(index_elements=columns, set_=values, where=unchanged))
+
+
+def forget(connection: Connection, now: datetime) -> None:
+    """Done work was undone (a lost proxy, changed content): the next planning walks past everything once."""
+    connection.execute(update(image_low_water_marks).values(listed=-1, measured_at=now))
+
+
+def _until(position: Position) -> ColumnElement[bool]:
+    """Said twice, since SQLite uses an index for a plain comparison where it reads the table for a pair."""
+    return and_(files.c.uploaded_at <= position.uploaded_at, _place() <= _at(position))
+
+
+def _place() -> Tuple:
+    return tuple_(files.c.uploaded_at, files.c.id)
+
+
+def _at(position: Position) -> Tuple:
+    return tuple_(literal(position.uploaded_at, files.c.uploaded_at.type), literal(position.file_id, files.c.id.type))
+
+
+def _key(selection: Selection) -> dict[str, Any]:
+    key = selection.key
+    return {
+        "stages": ",".join(stage.value for stage in Stage if stage in selection.stages),
+        "recipe_version": key.recipe_version,
+        "model_id": key.model_id,
+        "prompt_version": key.prompt_version,
+    }
+
+
+def _of(selection: Selection) -> ColumnElement[bool]:
+    return and_(*(image_low_water_marks.c[name] == value for name, value in _key(selection).items()))

@@ -1,0 +1,185 @@
+"""Planning begins behind what is done, and yet nothing that has work left is ever overlooked."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, delete, select, update
+
+from include.catalog import low_water
+from include.catalog.catalog import Catalog
+from include.catalog.records import Failure
+from include.catalog.tables import files, image_low_water_marks, image_proxies
+from tests.catalog.conftest import Clock
+from tests.catalog.making import (
+    ANALYSE,
+    BOTH,
+    BROKEN,
+    FIRST_UPLOAD,
+    PROXY,
+    THROTTLED,
+    Worker,
+    add,
+    image,
+    listed,
+    plan,
+    process,
+    selection,
+)
+
+NOW = FIRST_UPLOAD + timedelta(days=3)
+
+
+@pytest.fixture(autouse=True)
+def every_image_is_worth_a_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(low_water, "WORTH_WRITING", 1)
+
+
+@pytest.fixture
+def ids(catalog: Catalog) -> list[int]:
+    """Six images, of which the first four are done, and a mark behind these."""
+    ids = add(catalog, 6)
+    process(catalog, "first", *ids[:4])
+    assert listed(catalog) == ids[4:]
+    return ids
+
+
+def mark(engine: Engine) -> Any:
+    both = image_low_water_marks.c.stages == "proxy,analyse"
+    with engine.connect() as connection:
+        return connection.execute(select(image_low_water_marks).where(both)).one_or_none()
+
+
+def test_the_mark_stands_behind_what_is_done_and_moves_on(catalog: Catalog, engine: Engine, ids: list[int]) -> None:
+    assert (mark(engine).file_id, mark(engine).listed) == (ids[3], 4)
+    process(catalog, "second", *ids[4:])
+    assert listed(catalog) == []
+    assert (mark(engine).file_id, mark(engine).listed, mark(engine).id_sum) == (ids[5], 6, sum(ids))
+
+
+def test_what_is_done_is_not_looked_at_again(catalog: Catalog, engine: Engine, ids: list[int]) -> None:
+    """Shown on a row that no longer says what was done: only a walk past it would see that."""
+    with engine.begin() as connection:
+        connection.execute(update(image_proxies).where(image_proxies.c.file_id == ids[0]).values(superseded_at=NOW))
+    assert listed(catalog) == ids[4:]
+    with engine.begin() as connection:
+        low_water.forget(connection, NOW)
+    assert listed(catalog) == [ids[0], *ids[4:]]
+
+
+def test_a_late_row_is_found(catalog: Catalog, ids: list[int]) -> None:
+    catalog.register([image("late", uploaded_at=FIRST_UPLOAD)])
+    late, *others = listed(catalog)
+    assert late not in ids
+    assert others == ids[4:]
+
+
+def test_a_late_row_in_place_of_a_deleted_one_is_found(catalog: Catalog, engine: Engine, ids: list[int]) -> None:
+    catalog.register([image("late", uploaded_at=FIRST_UPLOAD)])
+    with engine.begin() as connection:
+        connection.execute(delete(files).where(files.c.source_file_id == ids[0]))
+        connection.execute(delete(files).where(files.c.id == ids[0]))
+    assert len(listed(catalog)) == 3
+
+
+def test_changed_content_is_found_even_under_its_old_upload_time(catalog: Catalog, ids: list[int]) -> None:
+    catalog.register([image("00001", content_version="content-2", uploaded_at=FIRST_UPLOAD + timedelta(minutes=1))])
+    assert listed(catalog) == [ids[1], *ids[4:]]
+
+
+def test_a_change_behind_our_back_is_found_within_a_day(
+    catalog: Catalog, engine: Engine, clock: Clock, ids: list[int]
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(update(files).where(files.c.id == ids[2]).values(content_version="content-2"))
+    assert listed(catalog) == ids[4:]
+    clock.forward(low_water.MAX_AGE.total_seconds())
+    assert listed(catalog) == [ids[2], *ids[4:]]
+
+
+def test_a_lost_proxy_is_made_again(catalog: Catalog, ids: list[int]) -> None:
+    catalog.store_plan(plan("analyse", ids[:1], stages={ANALYSE}, force=True))
+    worker = Worker(catalog, "analyse", ANALYSE)
+    catalog.record_missing_proxy(worker.run_id, worker.owner, ids[0], message="404")
+    assert listed(catalog, stages={PROXY}) == [ids[0], *ids[4:]]
+    assert listed(catalog) == [ids[0], *ids[4:]]
+
+
+@pytest.mark.parametrize("stage", [PROXY, ANALYSE])
+def test_a_retry_is_found_when_it_is_due(catalog: Catalog, clock: Clock, engine: Engine, stage: Any) -> None:
+    ids = add(catalog, 3)
+    catalog.store_plan(plan("first", ids))
+    proxies = Worker(catalog, "first", PROXY)
+    for file_id in proxies.held:
+        if stage is PROXY and file_id == ids[0]:
+            proxies.fail(file_id, THROTTLED)
+        else:
+            proxies.proxy(file_id)
+    answers = Worker(catalog, "first", ANALYSE)
+    for file_id in answers.held:
+        if file_id == ids[0]:
+            answers.fail(file_id, Failure("image_unreadable", "try later", transient=True))
+        else:
+            answers.analyse(file_id)
+    assert listed(catalog) == []
+    assert mark(engine).file_id == ids[2]
+    clock.forward(600)
+    assert listed(catalog) == ids[:1]
+
+
+def test_a_refused_image_that_a_forced_run_brings_back_can_be_analysed(catalog: Catalog, engine: Engine) -> None:
+    ids = add(catalog, 2)
+    catalog.store_plan(plan("first", ids))
+    proxies = Worker(catalog, "first", PROXY)
+    proxies.fail(ids[0], BROKEN)
+    proxies.proxy(ids[1])
+    Worker(catalog, "first", ANALYSE).analyse(ids[1])
+    assert listed(catalog) == []
+    assert mark(engine).file_id == ids[1]
+    process(catalog, "forced", ids[0], stages=frozenset({PROXY}), force=True)
+    assert listed(catalog) == ids[:1]
+
+
+def test_no_mark_passes_an_image_that_somebody_holds(catalog: Catalog, clock: Clock) -> None:
+    ids = add(catalog, 3)
+    catalog.store_plan(plan("held", ids[:1]))
+    Worker(catalog, "held", PROXY)
+    process(catalog, "others", *ids[1:])
+    assert listed(catalog) == []
+    clock.forward(3600)  # the holder was killed
+    assert listed(catalog) == ids[:1]
+
+
+def test_an_earlier_window_is_walked_without_the_mark(catalog: Catalog, engine: Engine, ids: list[int]) -> None:
+    with engine.begin() as connection:
+        connection.execute(update(image_proxies).where(image_proxies.c.file_id == ids[0]).values(superseded_at=NOW))
+    assert listed(catalog, uploaded_to=FIRST_UPLOAD + timedelta(minutes=2)) == ids[:1]
+
+
+def test_an_image_without_a_proxy_is_found_by_an_analysing_run_once_it_has_one(catalog: Catalog) -> None:
+    ids = add(catalog, 2)
+    assert listed(catalog, stages={ANALYSE}) == []
+    process(catalog, "proxies", *ids, stages=frozenset({PROXY}))
+    assert listed(catalog, stages={ANALYSE}) == ids
+
+
+def test_a_dry_run_leaves_no_mark(catalog: Catalog, engine: Engine) -> None:
+    process(catalog, "first", *add(catalog, 2))
+    assert listed(catalog, keep_mark=False, stages=BOTH) == []
+    assert mark(engine) is None
+
+
+def test_a_mark_that_was_forgotten_meanwhile_is_not_written(catalog: Catalog, engine: Engine, ids: list[int]) -> None:
+    """The planner read everything as done; before it wrote its mark, somebody undid some of it."""
+    process(catalog, "second", *ids[4:])
+    wanted = selection()
+    with engine.connect() as reader:
+        seen = low_water.load_mark(reader, wanted, FIRST_UPLOAD)
+        further = low_water.advance(reader, wanted, seen, None)
+    assert further is not None
+    with engine.begin() as connection:
+        low_water.forget(connection, NOW)
+        low_water.keep(connection, wanted, further, NOW + timedelta(seconds=1))
+    assert mark(engine).listed == -1
