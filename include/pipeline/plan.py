@@ -22,9 +22,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DEFAULT_LIMIT = 10_000
-# A mapped task costs about 0.45 s of scheduling (LocalExecutor on two cores) and an image about 0.1 s of work: from 50
-# images on, overhead is under a tenth.
-MIN_AUTO_BATCH = 50
+# Work for one core: 0.1 s for a 12 MP photograph (benchmarks/results/results.md), and about 0.02 s for any file.
+SECONDS_PER_MEGAPIXEL = 0.007
+SECONDS_PER_FILE = 0.02
+ASSUMED_MEGAPIXELS = 12  # of an image whose dimensions the catalog does not know
+# Two mapped tasks a batch cost about 0.45 s of scheduling each (LocalExecutor on two cores): a minute of work for one
+# core, half a minute on two, keeps that far under a tenth. Below, a run is parted for several workers as long as each
+# part is worth it.
+BATCH_SECONDS = 60.0
+MIN_BATCH_SECONDS = 10.0
+PARALLEL_BATCHES = 4
 # Before this catalog has a proxy to measure: a 1195 x 896 JPEG of about 200 kB, the first row of the plan's table.
 ASSUMED_BYTES_PER_PIXEL = 0.19
 ASSUMED_DIMENSIONS = (1195, 896)
@@ -115,7 +122,8 @@ def plan_run(
         )
     if params.dry_run:
         return Plan((), projection)
-    size = batch_size(len(images), params.batch_size, max_batches)
+    size = params.batch_size or batch_size(len(images), proxy_seconds(images))
+    size = max(size, math.ceil(len(images) / max_batches))  # or the plan could not be mapped
     stored = catalog.store_plan(
         RunPlan(
             run_id=identity.run_id,
@@ -134,9 +142,20 @@ def plan_run(
     return Plan(stored, projection)
 
 
-def batch_size(images: int, wanted: int | None, max_batches: int) -> int:
-    """Return images per batch: as asked or long enough to pay for a task, and never more batches than can be mapped."""
-    return max(1, wanted or MIN_AUTO_BATCH, math.ceil(images / max_batches))
+def proxy_seconds(images: Sequence[SourceImage]) -> float:
+    """Estimate the work of making these images' proxies, in seconds of one core."""
+    return sum(SECONDS_PER_FILE + SECONDS_PER_MEGAPIXEL * _megapixels(image) for image in images)
+
+
+def _megapixels(image: SourceImage) -> float:
+    pixels = (image.resolution_width or 0) * (image.resolution_height or 0)
+    return pixels / 1e6 if pixels > 0 else ASSUMED_MEGAPIXELS
+
+
+def batch_size(images: int, seconds: float) -> int:
+    """Return images per batch for that many seconds of work: long enough to pay for a task, and a few of them."""
+    batches = max(math.ceil(seconds / BATCH_SECONDS), min(PARALLEL_BATCHES, int(seconds / MIN_BATCH_SECONDS)), 1)
+    return max(1, math.ceil(images / batches))
 
 
 def project(

@@ -33,6 +33,7 @@ from include.imaging import (
     WorkersStopped,
 )
 from include.pipeline.batches import RunCancelled, skip, skip_busy, work_through
+from include.pipeline.budget import PixelBudget
 from include.pipeline.leases import LeaseKeeper, give_back
 from include.pipeline.settings import Settings
 from include.storage.errors import SourceError
@@ -98,7 +99,8 @@ class ProxyStage:
             tempfile.TemporaryDirectory(prefix="image-proxy-", dir=self.settings.temp_dir) as scratch,
             DecodeWorkers(count, _limits(self.settings)) as workers,
         ):
-            image = _OneImage(self, run_id, owner, workers, Path(scratch))
+            budget = PixelBudget(self.settings.max_pixels_in_flight)
+            image = _OneImage(self, run_id, owner, workers, budget, Path(scratch))
             counts.update(work_through(batch, image.decide, count + TRANSFER_THREADS, self.stop))
         return counts
 
@@ -119,6 +121,7 @@ class _OneImage:
     run_id: str
     owner: str
     workers: DecodeWorkers
+    budget: PixelBudget
     scratch: Path
 
     def decide(self, item: WorkItem) -> Outcome:
@@ -159,7 +162,8 @@ class _OneImage:
         try:
             _check_content(image, source)
             info = self.workers.inspect(source.path)
-            served = self._serve(source, info, output)
+            with self.budget.hold(info.width * info.height):
+                served = self._serve(source, info, output)
             uri, uploaded, sha256 = self._store(image, served)
             return NewProxy(
                 outcome=served.outcome,

@@ -55,6 +55,10 @@ class Settings(BaseSettings):
         Limits().memory_bytes, ge=256 * 1024**2, description="Address space of a decode process"
     )
 
+    max_pixels_in_flight: int = Field(
+        2 * Limits().max_pixels, ge=1, description="Most pixels that a proxy task decodes at once, over all its workers"
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -14,7 +14,17 @@ from include.catalog.records import Outcome, SourceImage
 from include.nova import NovaError
 from include.pipeline.identity import RunIdentity, Window
 from include.pipeline.params import parse_params
-from include.pipeline.plan import ASSUMED_DIMENSIONS, CostLimitExceeded, batch_size, plan_run, project, proxy_dimensions
+from include.pipeline.plan import (
+    ASSUMED_DIMENSIONS,
+    BATCH_SECONDS,
+    MIN_BATCH_SECONDS,
+    CostLimitExceeded,
+    batch_size,
+    plan_run,
+    project,
+    proxy_dimensions,
+    proxy_seconds,
+)
 from include.pipeline.settings import load_settings
 from tests.dags.conftest import photograph
 from tests.pipeline.conftest import Ground
@@ -25,11 +35,26 @@ def source(width: int | None, height: int | None, size_bytes: int = 4_000_000) -
     return SourceImage(1, "file:///a.jpg", "a.jpg", "image/jpeg", size_bytes, "v", "jpeg", width, height, now)
 
 
-@given(images=st.integers(0, 100_000), wanted=st.none() | st.integers(1, 5000), most=st.integers(1, 1024))
-def test_there_are_never_more_batches_than_can_be_mapped(images: int, wanted: int | None, most: int) -> None:
-    size = batch_size(images, wanted, most)
-    assert -(-images // size) <= most
-    assert wanted is None or size >= wanted
+@given(images=st.integers(1, 100_000), seconds_each=st.floats(0.001, 30))
+def test_a_batch_pays_for_its_task_and_a_run_is_parted(images: int, seconds_each: float) -> None:
+    size = batch_size(images, images * seconds_each)
+    batches = -(-images // size)
+    assert size == 1 or batches == 1 or size * seconds_each >= MIN_BATCH_SECONDS / 2
+    assert size == 1 or size * seconds_each <= BATCH_SECONDS + seconds_each
+    assert batches > 1 or size == 1 or images * seconds_each < 2 * MIN_BATCH_SECONDS
+
+
+def test_what_an_image_costs_grows_with_its_pixels_and_unknown_ones_are_twelve_megapixels() -> None:
+    assert proxy_seconds([source(4000, 3000)]) == pytest.approx(0.104)
+    assert proxy_seconds([source(None, None)]) == proxy_seconds([source(4000, 3000)])
+    assert proxy_seconds([source(640, 480)]) < 0.03
+
+
+def test_there_are_never_more_batches_than_can_be_mapped(ground: Ground) -> None:
+    for number in range(12):
+        photograph(ground.pictures / f"{number}.jpg", 40, 40)
+    ground.plan("register")
+    assert plan(ground, "many", stages=["proxy"], batch_size=1) == [2] * 6
 
 
 @pytest.mark.parametrize(("width", "height"), [(None, None), (0, 0), (-1, 600), (800, None)])
