@@ -1,0 +1,245 @@
+"""Images a second through the whole DAG against the bare resize core, on the same files and cores in the same run.
+
+    python -m benchmarks.pipeline_rate [--images 1000] [--write]
+
+The core: one decode process a core, files in, proxies out, nothing else. The DAG: scheduler, LocalExecutor, S3 server,
+catalog, all on this machine. A third part measures the Nova stage: throughput against requests in flight, with answers
+that take 400 ms. Run it on an idle machine; only ratios of one run mean anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import socket
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+from sqlalchemy import text
+
+from include.imaging import DecodeWorkers, ProxyOptions
+from include.local.airflow import AirflowStack
+from include.local.laptop import Laptop, laptop
+from include.local.registration import register_folders
+from include.local.samples import PHOTOGRAPHS
+from include.pipeline.proxies import cores
+from scripts.up import make_pool, unpause
+
+DAG_ID = "image_proxy_pipeline"
+RESULTS = Path(__file__).parent / "results" / "pipeline_rate.md"
+SIZES = ((4272, 2848), (4000, 3000))  # 12 MP
+ANSWER_MS = 400
+IN_FLIGHT = (1, 4, 8, 16, 32)
+NOVA_IMAGES_PER_REQUEST = 12
+WAIT_SECONDS = 1800
+
+
+def make_photographs(folder: Path, count: int) -> list[Path]:
+    """`count` JPEG files of 12 MP: eight pictures, under many names (hard links, so that the disk is not measured)."""
+    folder.mkdir(parents=True)
+    originals = []
+    for number, name in enumerate(("kleiber", "picosdeeuropa", "seeding", "sunset")):
+        with Image.open(PHOTOGRAPHS / f"{name}.jpg") as image:
+            picture = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), SIZES[number % 2])
+        for suffix, version in (("", picture), ("-mirrored", ImageOps.mirror(picture))):
+            path = folder.parent / f"{name}{suffix}.jpg"
+            version.save(path, "JPEG", quality=92)
+            originals.append(path)
+    paths = [folder / f"{number:05}.jpg" for number in range(count)]
+    for number, path in enumerate(paths):
+        os.link(originals[number % len(originals)], path)
+    return paths
+
+
+def core_rate(paths: list[Path], folder: Path) -> dict[str, float]:
+    """Images a second of the bare core, all cores, and its CPU seconds."""
+    options, count = ProxyOptions(), cores()
+    folder.mkdir()
+    before = _children_cpu()
+    with DecodeWorkers(count) as workers, ThreadPoolExecutor(count) as executor:
+        started = time.monotonic()
+        for _ in executor.map(lambda path: workers.create_proxy(path, folder / path.name, options), paths):
+            pass
+        seconds = time.monotonic() - started
+    return {"rate": len(paths) / seconds, "seconds": seconds, "cpu": _children_cpu() - before}
+
+
+def _children_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+class StatsdSums(threading.Thread):
+    """Airflow's own StatsD output, summed by name: milliseconds of timers, values of counters."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self.sums: dict[str, float] = defaultdict(float)
+        self.counts: dict[str, int] = defaultdict(int)
+
+    def run(self) -> None:
+        while True:
+            for line in self._socket.recv(65536).decode().splitlines():
+                name, _, rest = line.partition(":")
+                value = rest.split("|")[0]
+                self.sums[name] += float(value)
+                self.counts[name] += 1
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Airflow's settings for it."""
+        return {
+            "AIRFLOW__METRICS__STATSD_ON": "True",
+            "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+            "AIRFLOW__METRICS__STATSD_PORT": str(self.port),
+            "AIRFLOW__METRICS__STATSD_PREFIX": "airflow",
+            "AIRFLOW__METRICS__METRICS_ALLOW_LIST": "image_proxy",
+        }
+
+
+@contextmanager
+def running_airflow(var: Path, extra: dict[str, str], options: tuple[str, ...] = ()) -> Iterator[tuple[Laptop, Any]]:
+    """A laptop's Airflow with its scheduler, and a REST client."""
+    with laptop(var, stand_in_options=options) as machine:
+        machine.home.migrate(machine.env)
+        stack = AirflowStack(machine.home, {**machine.env, **extra}, var / "logs")
+        with stack, stack.client() as client:
+            make_pool(client, "nova", max(IN_FLIGHT))
+            unpause(client, (DAG_ID,))
+            yield machine, client
+
+
+def run_dag(client: Any, **conf: Any) -> tuple[str, float]:
+    """Trigger a run, wait for it; its id in the catalog, and seconds from its start to its end."""
+    answer = client.post(f"/dags/{DAG_ID}/dagRuns", json={"logical_date": None, "conf": conf})
+    answer.raise_for_status()
+    dag_run_id = answer.json()["dag_run_id"]
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        run = client.get(f"/dags/{DAG_ID}/dagRuns/{dag_run_id}").json()
+        if run["state"] == "success":
+            started, ended = (datetime.fromisoformat(run[name]) for name in ("start_date", "end_date"))
+            return f"{DAG_ID}/{dag_run_id}", (ended - started).total_seconds()
+        if run["state"] == "failed":
+            raise SystemExit(f"the run {dag_run_id} failed")
+        time.sleep(1)
+    raise SystemExit(f"the run {dag_run_id} was not done after {WAIT_SECONDS} s")
+
+
+def stage_span(machine: Laptop, run_id: str, prefix: str) -> float:
+    """Seconds from the first image's start to the last image's outcome at a stage, from the catalog's rows."""
+    query = f"""SELECT min({prefix}_started_at), max({prefix}_decided_at)
+                FROM image_run_items WHERE run_id = :run"""  # noqa: S608 - one of two names
+    with machine.engine.connect() as connection:
+        first, last = connection.execute(text(query), {"run": run_id}).one()
+    return float((datetime.fromisoformat(str(last)) - datetime.fromisoformat(str(first))).total_seconds())
+
+
+def through_the_dag(folder: Path, var: Path, images: int) -> dict[str, Any]:
+    """Images a second through a proxies-only run, over the whole run and over its working span, and where time goes."""
+    sums = StatsdSums()
+    sums.start()
+    with running_airflow(var, sums.environment) as (machine, client):
+        register_folders(machine.catalog, [folder], datetime.now(UTC))
+        run_id, seconds = run_dag(client, stages=["proxy"])
+        counts = machine.catalog.run_counts(run_id)
+        if sum(counts.by_outcome.values()) != images or counts.undecided:
+            raise SystemExit(f"{images} images went in, and came out as {counts}")
+        span = stage_span(machine, run_id, "proxy")
+    steps = {
+        name.removeprefix("airflow.image_proxy.proxy."): total / 1000
+        for name, total in sums.sums.items()
+        if name.startswith("airflow.image_proxy.proxy.")
+    }
+    return {"rate": images / seconds, "seconds": seconds, "span": span, "span_rate": images / span, "steps": steps}
+
+
+def nova_rates(folder: Path, var: Path) -> list[dict[str, float]]:
+    """Answers a second against requests in flight of one task; the stand-in takes ANSWER_MS for each."""
+    rates = []
+    for in_flight in IN_FLIGHT:
+        count = NOVA_IMAGES_PER_REQUEST * in_flight
+        extra = {"IMAGE_PROXY_NOVA_CONCURRENCY": str(in_flight)}
+        with running_airflow(var / str(in_flight), extra, ("--latency-ms", str(ANSWER_MS))) as (machine, client):
+            pictures = folder / str(in_flight)
+            _small_pictures(pictures, count)
+            register_folders(machine.catalog, [pictures], datetime.now(UTC))
+            run_dag(client, stages=["proxy"])
+            run_id, _ = run_dag(client, stages=["analyse"], batch_size=count)
+            span = stage_span(machine, run_id, "analysis")
+        rates.append({"in_flight": in_flight, "rate": count / span, "ideal": in_flight * 1000 / ANSWER_MS})
+        print(f"{in_flight} in flight: {count / span:.1f} answers a second, ideal {in_flight * 1000 / ANSWER_MS:.1f}")
+    return rates
+
+
+def _small_pictures(folder: Path, count: int) -> None:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        shade = (number % 256, number // 256, 128)
+        Image.new("RGB", (900, 900), shade).save(folder / f"{number:04}.jpg", "JPEG", quality=80)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pipeline_rate", description=__doc__)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--skip-nova", action="store_true")
+    parser.add_argument("--write", action="store_true", help="keep the figures in benchmarks/results")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="pipeline-rate-") as name:
+        base = Path(name)
+        paths = make_photographs(base / "pictures", options.images)
+        core = core_rate(paths, base / "core")
+        print(f"core: {core['rate']:.1f} images a second ({core['seconds']:.1f} s, {core['cpu']:.1f} CPU s)")
+        dag = through_the_dag(base / "pictures", base / "var", options.images)
+        print(f"DAG, LocalExecutor: {dag['rate']:.1f} ({dag['seconds']:.1f} s), {dag['rate'] / core['rate']:.2f} of it")
+        print(
+            f"  first start to last outcome: {dag['span_rate']:.1f}, {dag['span_rate'] / core['rate']:.2f} of the core"
+        )
+        for step, seconds in sorted(dag["steps"].items(), key=lambda item: -item[1]):
+            print(f"  {step}: {seconds:.1f} s in all threads")
+        nova = [] if options.skip_nova else nova_rates(base / "small", base / "nova")
+        if options.write:
+            RESULTS.write_text(_page(options.images, core, dag, nova), encoding="utf-8")
+
+
+def _page(images: int, core: dict[str, float], dag: dict[str, Any], nova: list[dict[str, float]]) -> str:
+    lines = [
+        "# Through the DAG\n",
+        f"`python -m benchmarks.pipeline_rate --images {images} --write`, {datetime.now(UTC):%Y-%m-%d}, "
+        f"{platform.machine()}, {cores()} cores, {images} photographs of 12 MP, all on one machine.\n",
+        "| | images a second | of the core | seconds |",
+        "|---|---|---|---|",
+        f"| resize core alone | {core['rate']:.1f} | 1 | {core['seconds']:.1f} |",
+        f"| DAG run, LocalExecutor, start to end | {dag['rate']:.1f} | {dag['rate'] / core['rate']:.2f} | "
+        f"{dag['seconds']:.1f} |",
+        f"| first image's start to last outcome | {dag['span_rate']:.1f} | {dag['span_rate'] / core['rate']:.2f} | "
+        f"{dag['span']:.1f} |",
+        "\nSeconds by step, summed over threads that work at the same time:\n",
+        "| step | seconds |",
+        "|---|---|",
+        *(f"| {step} | {seconds:.1f} |" for step, seconds in sorted(dag["steps"].items(), key=lambda item: -item[1])),
+        f"\nNova stage, one task, answers after {ANSWER_MS} ms (the stand-in):\n",
+        "| in flight | answers a second | ideal |",
+        "|---|---|---|",
+        *(f"| {row['in_flight']} | {row['rate']:.1f} | {row['ideal']:.1f} |" for row in nova),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
