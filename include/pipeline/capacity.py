@@ -1,0 +1,100 @@
+"""What a backlog takes: time, requests, storage and money, from measured constants and a team's own numbers.
+
+A model, not a measurement: every figure it returns is an estimate, and `docs/scaling.md` says where each constant is
+from and how to measure one's own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from include.imaging import calculate_target_dimensions
+from include.nova import card_for, cost_usd, load_prompt
+from include.nova.projection import EXPECTED_OUTPUT_TOKENS, projected_input_tokens
+from include.pipeline.plan import (
+    ASSUMED_BYTES_PER_PIXEL,
+    BATCH_SECONDS,
+    SECONDS_PER_FILE,
+    SECONDS_PER_MEGAPIXEL,
+)
+
+# benchmarks/results/pipeline_rate.md: what the whole DAG reaches of the bare core.
+DAG_EFFICIENCY = 0.85
+# Scheduling of one mapped task with LocalExecutor on two cores; one scheduler does one after the other.
+TASK_SECONDS = 0.45
+TASKS_A_BATCH = 2
+# benchmarks/results/catalog_scale.md: tables and indexes, one proxy and one analysis an image.
+CATALOG_BYTES_PER_IMAGE = 3500
+SECONDS_A_DAY = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A team's numbers. Sizes in bytes, dimensions in pixels, seconds of one answer, requests and tokens a minute."""
+
+    images: int
+    width: int = 4000
+    height: int = 3000
+    original_bytes: int = 4_000_000
+    workers: int = 1
+    cores_per_worker: int = 2
+    nova_in_flight: int = 32  # over all tasks: the slots of the pool
+    nova_seconds: float = 2.0
+    requests_per_minute: int = 400
+    tokens_per_minute: int = 4_000_000
+    model_id: str = "us.amazon.nova-2-lite-v1:0"
+    tier: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Estimates for an archive. Rates are images an hour; the lowest of them is what the whole reaches."""
+
+    proxies_per_hour: float
+    scheduler_per_hour: float
+    answers_per_hour: float
+    requests_quota_per_hour: float
+    tokens_quota_per_hour: float
+    days: float
+    bottleneck: str
+    proxy_bytes: float
+    catalog_bytes: float
+    cost_usd: float
+    s3_puts_per_second: float
+
+
+def capacity_of(archive: Archive) -> Capacity:
+    """Estimate what analysing the archive takes. Raises `NovaError` for an unknown model or tier."""
+    megapixels = archive.width * archive.height / 1e6
+    seconds = SECONDS_PER_FILE + SECONDS_PER_MEGAPIXEL * megapixels
+    width, height = calculate_target_dimensions(archive.width, archive.height)
+    prompt = load_prompt()
+    billed = projected_input_tokens(archive.model_id, width, height, prompt)
+    card = card_for(archive.model_id)
+    processed = billed - card.billed_image_tokens(width, height) + card.processed_image_tokens(width, height)
+    output = min(EXPECTED_OUTPUT_TOKENS, prompt.max_tokens)
+    images_a_batch = BATCH_SECONDS / seconds
+    rates = {
+        "cores": 3600 * archive.workers * archive.cores_per_worker * DAG_EFFICIENCY / seconds,
+        "scheduler": 3600 * images_a_batch / (TASK_SECONDS * TASKS_A_BATCH),
+        "requests in flight": 3600 * archive.nova_in_flight / archive.nova_seconds,
+        "requests a minute": 60.0 * archive.requests_per_minute,
+        # Bedrock reserves input + maxTokens of the quota for each request.
+        "tokens a minute": 60.0 * archive.tokens_per_minute / (processed + prompt.max_tokens),
+    }
+    bottleneck = min(rates, key=lambda name: rates[name])
+    hours = archive.images / rates[bottleneck]
+    return Capacity(
+        proxies_per_hour=rates["cores"],
+        scheduler_per_hour=rates["scheduler"],
+        answers_per_hour=rates["requests in flight"],
+        requests_quota_per_hour=rates["requests a minute"],
+        tokens_quota_per_hour=rates["tokens a minute"],
+        days=hours / 24,
+        bottleneck=bottleneck,
+        proxy_bytes=archive.images * width * height * ASSUMED_BYTES_PER_PIXEL,
+        catalog_bytes=float(archive.images * CATALOG_BYTES_PER_IMAGE),
+        cost_usd=archive.images * cost_usd(archive.model_id, archive.tier, billed, output),
+        s3_puts_per_second=math.ceil(rates[bottleneck] / 3600),
+    )

@@ -1,0 +1,77 @@
+"""What an archive takes: `python -m scripts.capacity --images 10000000 --workers 4 --requests-per-minute 2000`.
+
+Every figure is an estimate from measured constants; docs/scaling.md explains them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from include.nova import NovaError
+from include.pipeline.capacity import Archive, capacity_of
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the estimate; return 0, or 2 for a model or tier that is not known."""
+    archive = _parsed(arguments)
+    console = Console()
+    try:
+        found = capacity_of(archive)
+    except NovaError as error:
+        console.print(f"[red]{error}[/red]")
+        return 2
+    table = Table("estimate", "value", box=None)
+    for name, value in (
+        ("proxies an hour (cores)", f"{found.proxies_per_hour:,.0f}"),
+        ("batches' images an hour (scheduler)", f"{found.scheduler_per_hour:,.0f}"),
+        ("answers an hour (requests in flight)", f"{found.answers_per_hour:,.0f}"),
+        ("answers an hour (quota of requests)", f"{found.requests_quota_per_hour:,.0f}"),
+        ("answers an hour (quota of tokens)", f"{found.tokens_quota_per_hour:,.0f}"),
+        ("what breaks first", found.bottleneck),
+        ("days for all", f"{found.days:,.2f}"),
+        ("proxies in S3", f"{found.proxy_bytes / 1e9:,.1f} GB"),
+        ("originals not stored there", f"{archive.images * archive.original_bytes / 1e9:,.1f} GB"),
+        ("catalog", f"{found.catalog_bytes / 1e9:,.1f} GB"),
+        ("S3 puts a second", f"{found.s3_puts_per_second:,.0f}"),
+        (f"Nova, tier {archive.tier}", f"${found.cost_usd:,.2f}"),
+    ):
+        table.add_row(name, value)
+    console.print(table)
+    return 0
+
+
+def _parsed(arguments: list[str] | None) -> Archive:
+    parser = argparse.ArgumentParser(prog="python -m scripts.capacity", description=__doc__)
+    for field in dataclasses.fields(Archive):
+        required = field.default is dataclasses.MISSING
+        kind = {"int": _positive, "float": _positive_float, "str": str}[str(field.type)]
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=kind,
+            required=required,
+            **({} if required else {"default": field.default, "help": f"default {field.default}"}),
+        )
+    return Archive(**vars(parser.parse_args(arguments)))
+
+
+def _positive(value: str) -> int:
+    number = int(value.replace("_", "").replace(",", ""))
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def _positive_float(value: str) -> float:
+    number = float(value)
+    if not number > 0:
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

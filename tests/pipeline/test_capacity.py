@@ -1,0 +1,50 @@
+"""The capacity model: each number a team turns moves what it should, and the slowest part decides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from include.nova import NovaError
+from include.pipeline.capacity import DAG_EFFICIENCY, Archive, capacity_of
+from scripts.capacity import main
+
+ARCHIVE = Archive(images=1_000_000)
+
+
+def test_a_twelve_megapixel_photograph_is_a_tenth_of_a_second_of_one_core() -> None:
+    assert capacity_of(ARCHIVE).proxies_per_hour == pytest.approx(3600 * 2 * DAG_EFFICIENCY / 0.104)
+
+
+def test_the_slowest_part_decides_and_turning_it_helps() -> None:
+    slow = replace(ARCHIVE, requests_per_minute=10)
+    found = capacity_of(slow)
+    assert found.bottleneck == "requests a minute"
+    assert found.days == pytest.approx(1_000_000 / 600 / 24)
+    assert capacity_of(replace(slow, requests_per_minute=20)).days == pytest.approx(found.days / 2)
+    assert capacity_of(replace(ARCHIVE, nova_in_flight=1)).bottleneck == "requests in flight"
+    assert capacity_of(replace(ARCHIVE, tokens_per_minute=10_000)).bottleneck == "tokens a minute"
+
+
+def test_more_workers_make_more_proxies_and_cost_nothing_more_at_nova() -> None:
+    one, four = capacity_of(ARCHIVE), capacity_of(replace(ARCHIVE, workers=4))
+    assert four.proxies_per_hour == pytest.approx(4 * one.proxies_per_hour)
+    assert four.cost_usd == one.cost_usd
+
+
+def test_flex_is_half_the_price() -> None:
+    assert capacity_of(replace(ARCHIVE, tier="flex")).cost_usd == pytest.approx(capacity_of(ARCHIVE).cost_usd / 2)
+
+
+def test_an_unknown_model_is_refused() -> None:
+    with pytest.raises(NovaError, match="no model card"):
+        capacity_of(replace(ARCHIVE, model_id="us.amazon.nova-9"))
+
+
+def test_the_command_prints_what_breaks_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--images", "10,000,000", "--requests-per-minute", "10"]) == 0
+    assert "requests a minute" in capsys.readouterr().out
+    assert main(["--images", "1", "--model-id", "nobody"]) == 2
+    with pytest.raises(SystemExit):
+        main(["--images", "0"])
