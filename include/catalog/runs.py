@@ -138,7 +138,8 @@ def _write_run(connection: Connection, plan: RunPlan, now: datetime) -> None:
         "force": plan.force,
         "nova_endpoint": plan.nova_endpoint,
         "finished_at": None,
-        "note": None,
+        "note": plan.note,
+        "plan_note": plan.note,
     }
     statement = upsert(connection, image_runs).values(run_id=plan.run_id, started_at=now, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=[image_runs.c.run_id], set_=values))
