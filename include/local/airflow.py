@@ -59,7 +59,7 @@ class AirflowHome:
         return {**inherited, **dict.fromkeys(("NO_PROXY", "no_proxy"), without_proxy()), **own}
 
     def migrate(self, env: Mapping[str, str]) -> None:
-        """Create or upgrade Airflow's own database, with the pool of requests to Nova; quick when it was done before."""
+        """Create or upgrade Airflow's own database, with the pool for Nova; quick when it was done before."""
         from airflow import __version__
 
         marker = self.path / "migrated"

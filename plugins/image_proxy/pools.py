@@ -43,7 +43,8 @@ def pool_facts(tasks: Any, session: Session) -> list[dict[str, Any]]:
     from sqlalchemy import select
 
     greediest = {task.pool: task for task in sorted(tasks, key=lambda task: int(task.pool_slots))}
-    sizes = dict(session.execute(select(Pool.pool, Pool.slots).where(Pool.pool.in_(greediest))).tuples().all())
+    found = session.execute(select(Pool.pool, Pool.slots).where(Pool.pool.in_(greediest)))
+    sizes = {row.pool: row.slots for row in found}
     return [
         {"pool": pool, "needed": int(task.pool_slots), "slots": sizes.get(pool), "task_id": task.task_id}
         for pool, task in sorted(greediest.items())

@@ -22,7 +22,9 @@ def pool(airflow: RunningAirflow) -> Iterator[RunningAirflow]:
 
 
 def log_of_the_plan(airflow: RunningAirflow, run: str) -> str:
-    answer = airflow.client.get(f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances/plan/logs/1", params={"full_content": True})
+    answer = airflow.client.get(
+        f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances/plan/logs/1", params={"full_content": True}
+    )
     assert answer.status_code == httpx.codes.OK
     return json.dumps(answer.json())
 

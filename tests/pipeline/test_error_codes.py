@@ -1,4 +1,4 @@
-"""Every way in which Converse goes wrong, with stock boto3 against the stand-in: what becomes of the image and the task.
+"""Every way in which Converse goes wrong, with boto3 against the stand-in: what becomes of image and task.
 
 The lists are those of botocore's own model of Converse, so that a code that AWS adds makes a test fail.
 """
@@ -44,9 +44,7 @@ RENAMED = {"model_context_window_exceeded": "context_window_exceeded"}
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        analysis, "BACKOFF", Backoff(attempts=PATIENCE, base_seconds=0.001, cap_seconds=0.001)
-    )
+    monkeypatch.setattr(analysis, "BACKOFF", Backoff(attempts=PATIENCE, base_seconds=0.001, cap_seconds=0.001))
 
 
 def next_try(ground: Ground) -> bool:
