@@ -1,7 +1,8 @@
 """What the work of each UTC day came to, over all runs: measured sums over the catalog's rows, and estimates beside.
 
-``python -m scripts.daily_report --from 2026-11-01 --to 2026-11-30 --catalog postgresql://...`` prints a table, with
-``--json`` the whole report. Without ``--catalog`` it reads the one of `make run`; without days it takes the last seven.
+``python -m scripts.daily_report --from 2026-11-01 --to 2026-11-30 --catalog postgresql://...`` prints a few lines a
+day, with ``--json`` the whole report. Without ``--catalog`` it reads the one of `make run`; without days it takes the
+last seven.
 """
 
 from __future__ import annotations
@@ -13,9 +14,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from include.catalog.catalog import Catalog
 from include.catalog.engine import create_catalog_engine
@@ -41,7 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))
     else:
-        console.print(_table(reports))
+        shown = [report for report in reports if _worked(report)]
+        for line in [line for report in shown for line in _lines(report)]:
+            console.print(line, highlight=False, soft_wrap=True)
+        console.print(f"{len(reports) - len(shown)} of {len(reports)} days without work (days are UTC)")
     return 0
 
 
@@ -66,41 +68,34 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _table(reports: Sequence[DayReport]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, caption="* by estimate; a stand-in's dollars were paid by nobody")
-    for heading in (
-        "day (UTC)",
-        "proxies",
-        "kept",
-        "analysed",
-        "failed",
-        "originals",
-        "uploaded",
-        "calls to",
-        "tokens",
-    ):
-        table.add_column(heading, justify="left" if heading in ("day (UTC)", "calls to") else "right")
-    for heading in ("Nova $", "Nova $*", "S3 $/month avoided*", "added*"):
-        table.add_column(heading, justify="right")
-    for report in reports:
-        measured, estimated, calls = report.measured, report.estimated, report.measured["calls"]
-        paid = [call["cost_usd"] for call in calls if call["cost_usd"] is not None]
-        table.add_row(
-            report.day,
-            str(measured["proxies_created"]),
-            str(measured["originals_kept"]),
-            str(measured["analyses_written"]),
-            str(measured["proxies_failed"] + measured["analyses_failed"]),
-            size(measured["bytes_original"]),
-            size(measured["bytes_uploaded"]),
-            ", ".join(f"{call['nova_calls']} {call['endpoint']} {call['tier']}" for call in calls),
-            str(sum(call["input_tokens"] + call["output_tokens"] for call in calls)),
-            f"{sum(paid):.4f}" if paid else "-",
-            f"{sum(call['cost_usd_projected'] or 0 for call in estimated['calls']):.4f}",
-            f"{estimated['storage_usd_month_avoided']:.6f}",
-            f"{estimated['storage_usd_month_added']:.6f}",
+def _lines(report: DayReport) -> list[str]:
+    measured, estimated = report.measured, report.estimated
+    lines = [
+        f"[bold]{report.day}[/bold]  {measured['proxies_created']} proxies made, {measured['originals_kept']} kept, "
+        f"{measured['analyses_written']} analysed, {measured['proxies_failed'] + measured['analyses_failed']} refused; "
+        f"{size(measured['bytes_original'])} of originals, {size(measured['bytes_uploaded'])} uploaded"
+    ]
+    for call, projected in zip(measured["calls"], estimated["calls"], strict=True):
+        paid = (
+            f"nothing paid, about ${projected['cost_usd_projected'] or 0:.4f} on AWS (projected)"
+            if call["cost_usd"] is None
+            else f"${call['cost_usd']:.4f} paid"
         )
-    return table
+        lines.append(
+            f"            {call['endpoint']}, tier {call['tier']}: {call['nova_calls']} calls, {call['input_tokens']} "
+            f"tokens in, {call['output_tokens']} out, {size(call['request_bytes'])} sent; {paid}"
+        )
+    lines.append(
+        f"            S3 storage a month by estimate: ${estimated['storage_usd_month_avoided']:.6f} avoided, "
+        f"${estimated['storage_usd_month_added']:.6f} added"
+    )
+    return lines
+
+
+def _worked(report: DayReport) -> bool:
+    return bool(report.measured["calls"]) or any(
+        value for name, value in report.measured.items() if name not in ("calls", "storage")
+    )
 
 
 if __name__ == "__main__":

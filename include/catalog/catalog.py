@@ -29,6 +29,7 @@ from include.catalog.records import (
     SourceImage,
     SpendingLimit,
     Stage,
+    WorkKey,
 )
 from include.catalog.store import Store
 
@@ -172,6 +173,10 @@ class Catalog:
     def reserve(self, owner: str, file_id: int, usd: float, limits: Sequence[SpendingLimit]) -> SpendingLimit | None:
         """Sets a request's projected cost aside; returns the limit that it would pass, None when it fits."""
         return spending.reserve(self._store, owner, file_id, usd, limits)
+
+    def run_key(self, run_id: str) -> WorkKey:
+        """The recipe, model and prompt that the run was planned with."""
+        return runs.run_key(self._store, run_id)
 
     def daily_figures(self, first: date, last: date) -> list[DayFigures]:
         """The work of each UTC day, both ends inclusive, over all runs."""

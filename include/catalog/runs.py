@@ -107,6 +107,12 @@ def run_params(store: Store, run_id: str) -> dict[str, Any]:
         return dict(connection.scalars(select(image_runs.c.params).where(image_runs.c.run_id == run_id)).one())
 
 
+def run_key(store: Store, run_id: str) -> WorkKey:
+    """What the run's analyses are stored under."""
+    with store.reading() as connection:
+        return load_run(connection, run_id).key
+
+
 def _key(row: Row[Any]) -> WorkKey:
     return WorkKey(row.recipe_version, row.model_id, row.prompt_version)
 

@@ -52,6 +52,12 @@ class NovaRefused(NeedsAPerson, PermissionError):
     code = "nova_refused"
 
 
+class PromptChanged(NeedsAPerson):
+    """The prompt of the deployment is not the one that the run was planned with."""
+
+    code = "prompt_changed"
+
+
 @dataclass(frozen=True, slots=True)
 class AnalysisStage:
     """Everything that analysing a batch needs. ``nova`` is a boto3 bedrock-runtime client that makes single attempts,
@@ -71,16 +77,28 @@ class AnalysisStage:
     def run(self, run_id: str, batch_id: int) -> Mapping[Outcome, int]:
         """Analyse one planned batch; return how many images had which outcome.
 
-        Raises `NovaRefused` when a permission or the model is missing, `RunCancelled` when stopped.
+        Raises `NovaRefused` when a permission or the model is missing, `PromptChanged` before any call, `RunCancelled`
+        when stopped.
         """
+        prompt = self._prompt(run_id)
         owner = uuid.uuid4().hex
         batch = self.catalog.claim_batch(run_id, batch_id, Stage.ANALYSE, owner, self.settings.lease_seconds)
         counts = Counter(skip_busy(self.catalog, run_id, batch.busy, Stage.ANALYSE))
         with LeaseKeeper(self.catalog, owner, self.settings.lease_seconds):
             guard = SpendingGuard(self.catalog, self.params, self.settings, run_id)
-            image = _OneImage(self, run_id, owner, prompt_of(self.settings), guard)
+            image = _OneImage(self, run_id, owner, prompt, guard)
             counts.update(work_through(batch, image.decide, self.concurrency, self.stop))
         return counts
+
+    def _prompt(self, run_id: str) -> Prompt:
+        """The prompt, if it is still the one that the run's analyses are stored under."""
+        prompt, planned = prompt_of(self.settings), self.catalog.run_key(run_id).prompt_version
+        if prompt.version != planned:
+            raise PromptChanged(
+                f"the run was planned with the prompt {planned}, but this worker has {prompt.version}: start a new "
+                "run, or give all workers the same prompt file and output model"
+            )
+        return prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ only be passed by what answers cost more than projected: at most
 
     requests in flight (slots of the pool) x (cost of an answer of max_output_tokens - projected cost)
 
-about $0.003 a slot for Nova 2 Lite with the packaged prompt.
+about $0.003 a slot for Nova 2 Lite with the packaged prompt, and one more answer where a malformed one is asked for
+again.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from include.catalog.records import Outcome
 from include.local.nova_stand_in import Forced, NovaStandIn
 from include.nova import NovaError, load_prompt
+from include.pipeline.analysis import PromptChanged
 from include.pipeline.prompting import prompt_of
 from include.pipeline.settings import load_settings
 from tests.pipeline.conftest import Ground
@@ -64,6 +66,30 @@ def test_a_teams_text_changes_the_version_and_is_what_is_sent(
     batch = proxied(ground)
     analyse(ground, stand_in, batch)
     assert str(current(ground)["prompt_version"]).startswith("museum-")
+
+
+def test_a_prompt_that_changed_since_the_plan_is_never_stored_under_the_old_version(
+    ground: Ground, stand_in: NovaStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = proxied(ground)
+    own = tmp_path / "museum.txt"
+    own.write_text("Say what the painting shows.", encoding="utf-8")
+    monkeypatch.setenv("IMAGE_PROXY_PROMPT_FILE", str(own))
+    with pytest.raises(PromptChanged, match="start a new run"):
+        analyse(ground, stand_in, batch)
+    assert stand_in.calls() == ()
+
+
+def test_the_fullest_answer_that_the_prompt_asks_for_fits() -> None:
+    """Three sentences, ten labels, 2000 characters of text and ten boxes, at three characters a token."""
+    answer = {
+        "description": "A sentence of about twenty words says what is there and not what it might mean to anybody. "
+        * 3,
+        "labels": [{"name": "two words", "confidence": 0.95}] * 10,
+        "visible_text": "x" * 2000,
+        "objects": [{"name": "two words", "box": [100, 200, 300, 400]}] * 10,
+    }
+    assert len(json.dumps(answer)) / 3 < load_prompt().max_tokens
 
 
 @pytest.mark.parametrize(

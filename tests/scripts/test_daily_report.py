@@ -37,9 +37,13 @@ def test_json_has_every_day_asked_for(url: str, capsys: pytest.CaptureFixture[st
     assert days[1]["estimated"]["storage_usd_month_added"] > 0, "these originals lie in S3"
 
 
-def test_the_table_names_who_answered(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--catalog", url, "--from", "2026-11-05", "--to", "2026-11-05"]) == 0
-    assert "stand-in" in capsys.readouterr().out.replace("\n", "")
+def test_the_text_names_who_answered_and_that_nobody_paid(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--catalog", url, "--from", "2026-11-04", "--to", "2026-11-05"]) == 0
+    said = capsys.readouterr().out
+    assert "2026-11-05  2 proxies made, 0 kept, 2 analysed, 0 refused" in said
+    assert "stand-in, tier default: 2 calls, 600 tokens in, 200 out" in said
+    assert "nothing paid, about $1.0000 on AWS (projected)" in said
+    assert "1 of 2 days without work" in said
 
 
 @pytest.mark.parametrize("days", [["--from", "2026-11-06", "--to", "2026-11-05"]])
