@@ -7,7 +7,7 @@ metadata), uploads only proxies to S3, has Amazon Nova 2 Lite describe them by S
 
 | task | what it does |
 |---|---|
-| `plan` | checks the params, lists images, projects bytes and cost, stores batches |
+| `plan` | checks params and pool, lists the images that the spending limits pay for, stores batches |
 | `images.proxy` | one mapped task a batch: makes and uploads proxies with all cores |
 | `images.analyse` | calls Nova for the same batch, within the pool `nova` |
 | `summary` | closes the run and logs its figures, whatever happened |
@@ -17,7 +17,9 @@ metadata), uploads only proxies to S3, has Amazon Nova 2 Lite describe them by S
 uploaded inside each interval), or by hand with params (everything unprocessed so far).
 
 **A bad picture never stops a run**: it is recorded on its row with a code and a message, and left alone until `force`.
-Infrastructure trouble fails the task; its retry repeats only images without an outcome.
+Infrastructure trouble fails the task; its retry repeats only images without an outcome. What only a person can mend (a
+permission, a setting, the pool) fails it at once. A spending limit that is reached ends the run green, with the rest
+pending.
 
 **Needs** the connections `catalog_default` and `aws_default`, the pool `nova`, and `IMAGE_PROXY_BUCKET` in the
 environment.

@@ -5,9 +5,11 @@ the package out of that scan, and everybody imports it by its bare name (`image_
 """
 
 from airflow.plugins_manager import AirflowPlugin
+from image_proxy.pools import PoolListener
 
 
 class ImageProxyPlugin(AirflowPlugin):
     """Image proxies for Amazon Nova: operators and hooks are imported from `image_proxy`."""
 
     name = "image_proxy"
+    listeners = [PoolListener()]  # noqa: RUF012 - the attribute is Airflow's

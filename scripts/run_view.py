@@ -8,6 +8,7 @@ from typing import Self
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
@@ -123,18 +124,15 @@ def _totals(report: RunReport) -> list[str]:
         )
     if report.proxy_seconds_p50 is not None:
         lines.append(f"{report.proxy_seconds_p50:.2f} s a proxy (p95 {report.proxy_seconds_p95:.2f} s)")
-    if report.nova_calls:
-        lines.append(_cost(report))
+    if report.nova_calls and report.nova_endpoint != "aws":
+        lines.append("[yellow]The Nova stand-in answered, not Amazon Nova[/yellow]")
+    lines += [f"[yellow]{escape(note)}[/yellow]" for note in report.notes]
+    lines += [escape(line) for line in report.cost_lines()]
+    lines += [f"target: {TARGET_STYLES[target.met].format(escape(target.text()))}" for target in report.targets]
     return lines
 
 
-def _cost(report: RunReport) -> str:
-    if report.nova_endpoint == "aws":
-        return f"Nova cost ${report.cost_usd or 0:.4f}"
-    projected = (
-        "" if report.cost_usd_projected is None else f"; on AWS about ${report.cost_usd_projected:.4f} (projected)"
-    )
-    return f"[yellow]The Nova stand-in answered, not Amazon Nova:[/yellow] nothing was paid{projected}"
+TARGET_STYLES = {True: "[green]{}[/green]", False: "[red]{}[/red]", None: "[dim]{}[/dim]"}
 
 
 def _saving(image: ImageReport) -> str:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import httpx
 from rich.console import Console
 
-from include.local.airflow import USER, AirflowStack
+from include.local.airflow import SLOTS, USER, AirflowStack
 from include.local.laptop import VAR, Laptop, LaptopBusy, laptop, picture_folders
 from include.local.processes import ServerFailed, free_port, is_free
 from include.local.registration import register_folders
@@ -28,7 +28,6 @@ PREFERRED_PORT = 8080  # Airflow's own
 DAGS = ("image_proxy_pipeline",)
 PARSE_SECONDS = 90
 POLL_SECONDS = 0.5
-SLOTS = 8
 
 
 class DagsMissing(RuntimeError):

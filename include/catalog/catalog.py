@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Engine
 
-from include.catalog import claims, lookups, registration, reports, results, runs, selection
+from include.catalog import claims, daily, lookups, registration, reports, results, runs, selection, spending
 from include.catalog.columns import Clock, utc_now
 from include.catalog.records import (
     ClaimedBatch,
+    DayFigures,
     Failure,
     ImageReport,
     NewAnalysis,
@@ -25,7 +27,9 @@ from include.catalog.records import (
     RunPlan,
     Selection,
     SourceImage,
+    SpendingLimit,
     Stage,
+    WorkKey,
 )
 from include.catalog.store import Store
 
@@ -153,3 +157,27 @@ class Catalog:
     def record_return(self, run_id: str, owner: str, file_id: int, stage: Stage, *, code: str, message: str) -> None:
         """Put back to pending: throttled, out of time, or the lease was lost to another run."""
         results.record_return(self._store, run_id, owner, file_id, stage=stage, code=code, message=message)
+
+    # -- spending ------------------------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """The moment, by the catalog's clock: aware UTC."""
+        return self._store.now()
+
+    def spent_usd(
+        self, *, run_id: str | None = None, since: datetime | None = None, until: datetime | None = None
+    ) -> float:
+        """US dollars of requests to Nova (on the stand-in: projected), of one run or of all."""
+        return spending.spent_usd(self._store, run_id=run_id, since=since, until=until)
+
+    def reserve(self, owner: str, file_id: int, usd: float, limits: Sequence[SpendingLimit]) -> SpendingLimit | None:
+        """Sets a request's projected cost aside; returns the limit that it would pass, None when it fits."""
+        return spending.reserve(self._store, owner, file_id, usd, limits)
+
+    def run_key(self, run_id: str) -> WorkKey:
+        """The recipe, model and prompt that the run was planned with."""
+        return runs.run_key(self._store, run_id)
+
+    def daily_figures(self, first: date, last: date) -> list[DayFigures]:
+        """The work of each UTC day, both ends inclusive, over all runs."""
+        return daily.daily_figures(self._store, first, last)

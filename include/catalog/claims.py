@@ -192,7 +192,7 @@ def _insert(connection: Connection, task: _Try, new: dict[str, ColumnElement[Any
     statement = upsert(connection, image_claims).from_select(list(new), rows)
     statement = statement.on_conflict_do_update(
         index_elements=[c.file_id],
-        set_={name: statement.excluded[name] for name in new if name != "file_id"},
+        set_={name: statement.excluded[name] for name in new if name != "file_id"} | {"reserved_usd": None},
         where=or_(c.lease_until <= task.now, c.run_id == task.run.run_id),
     )
     return set(connection.scalars(statement.returning(c.file_id)))

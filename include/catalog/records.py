@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -108,6 +108,7 @@ class RunPlan:
     force: bool
     nova_endpoint: str | None  # "aws" or "stand-in", None when no analysis is wanted
     batches: tuple[tuple[int, ...], ...]
+    note: str | None = None  # why it takes fewer images than it found
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,8 @@ class NovaCall:
     cost_usd: float | None  # None on the stand-in
     cost_usd_projected: float | None
     price_date: str | None
+    request_bytes: int | None = None  # of the HTTP body that was sent
+    billed_input_tokens: int | None = None  # with the image's tokens as the model card bills them
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,7 @@ class NewAnalysis:
     visible_text: str
     objects: tuple[Mapping[str, Any], ...]  # {"name": str, "box": [x1, y1, x2, y2] in 0..1000}
     stop_reason: str
+    extra: Mapping[str, Any] | None = None  # JSON values: fields of a team's own output model
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +254,72 @@ class RunCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageBytes:
+    """Where bytes lie, measured. A proxy of an original that is in S3 anyway adds storage; elsewhere it stands for it.
+
+    "Elsewhere" are originals whose uri is not s3://. `uploaded` is what stands in S3 because of us.
+    """
+
+    original_in_s3: int = 0
+    uploaded_for_s3: int = 0
+    original_elsewhere: int = 0
+    uploaded_for_elsewhere: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSizes:
+    """Images that have the same pixels before and after."""
+
+    original_width: int
+    original_height: int
+    width: int
+    height: int
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpendingLimit:
+    """What may be spent: by one run, or by all from a moment on. `code` is the outcome's when it is reached."""
+
+    code: str
+    usd: float
+    run_id: str | None = None  # None: every run
+    since: datetime | None = None  # None: always
+
+
+@dataclass(frozen=True, slots=True)
+class DayCalls:
+    """Requests to Nova of one UTC day, by who answered and at which tier. Figures of "stand-in" are not Nova's."""
+
+    endpoint: str
+    tier: str
+    nova_calls: int
+    input_tokens: int
+    billed_input_tokens: int
+    output_tokens: int
+    request_bytes: int
+    cost_usd: float | None  # None on the stand-in
+    cost_usd_projected: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DayFigures:
+    """Sums over the rows that one UTC day wrote, over all runs. Everything here was measured."""
+
+    day: date
+    proxies_created: int
+    originals_kept: int
+    proxies_failed: int
+    analyses_written: int
+    analyses_failed: int
+    bytes_original: int  # of images proxied or kept that day
+    bytes_served: int
+    bytes_uploaded: int
+    storage: StorageBytes  # of the same images
+    calls: tuple[DayCalls, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RunFigures:
     """Sums over one run's rows; every figure is a query over catalog columns."""
 
@@ -280,6 +350,15 @@ class RunFigures:
     output_tokens: int
     cost_usd: float | None  # None when no call of the run carries a cost
     cost_usd_projected: float | None
+    model_id: str | None = None
+    plan_note: str | None = None  # why the plan took fewer images than it found
+    returned_codes: Mapping[str, int] = field(default_factory=dict)  # images put back to pending, by code
+    tiers: tuple[str, ...] = ()  # of its calls
+    price_dates: tuple[str, ...] = ()
+    billed_input_tokens: int = 0
+    request_bytes: int = 0
+    storage: StorageBytes = StorageBytes()  # of the images it analysed
+    image_sizes: tuple[ImageSizes, ...] = ()  # of the images it analysed
 
     @property
     def seconds(self) -> float | None:

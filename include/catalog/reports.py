@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, Select, and_, case, func, or_, select
 
-from include.catalog.records import ImageReport, Outcome, RunCounts, RunFigures
+from include.catalog.daily import storage_bytes, storage_sums
+from include.catalog.records import ImageReport, ImageSizes, Outcome, RunCounts, RunFigures
 from include.catalog.runs import ENDED, Run, final_outcome, load_run
 from include.catalog.store import Store, analysis_key, proxy_key
 from include.catalog.tables import (
@@ -54,6 +55,11 @@ def run_figures(store: Store, run_id: str) -> RunFigures:
             **_stage_counts(connection, run_id),
             **_bytes(connection, run_id),
             **_calls(connection, run_id),
+            model_id=stored.model_id,
+            plan_note=stored.plan_note,
+            returned_codes=_returned_codes(connection, run),
+            storage=storage_bytes(_analysed_storage(connection, run_id)),
+            image_sizes=_analysed_sizes(connection, run_id),
         )
 
 
@@ -145,9 +151,54 @@ def _calls(connection: Connection, run_id: str) -> dict[str, Any]:
         func.sum(attempt.output_tokens).label("output_tokens"),
         func.sum(attempt.cost_usd).label("cost_usd"),
         func.sum(attempt.cost_usd_projected).label("cost_usd_projected"),
+        *(func.sum(attempt[name]).label(name) for name in ("billed_input_tokens", "request_bytes")),
     ).where(attempt.run_id == run_id, attempt.called)
     row = dict(connection.execute(query).mappings().one())
-    return row | {"input_tokens": int(row["input_tokens"] or 0), "output_tokens": int(row["output_tokens"] or 0)}
+    counts = ("input_tokens", "output_tokens", "billed_input_tokens", "request_bytes")
+    return {
+        **row,
+        **{name: int(row[name] or 0) for name in counts},
+        "tiers": _distinct(connection, run_id, attempt.tier),
+        "price_dates": _distinct(connection, run_id, attempt.price_date),
+    }
+
+
+def _distinct(connection: Connection, run_id: str, column: ColumnElement[Any]) -> tuple[str, ...]:
+    attempt = image_attempts.c
+    asked = select(column).where(attempt.run_id == run_id, attempt.called, column.is_not(None)).distinct()
+    return tuple(sorted(connection.scalars(asked)))
+
+
+def _returned_codes(connection: Connection, run: Run) -> dict[str, int]:
+    at_proxy = _item.proxy_outcome == Outcome.RETURNED.value
+    code = case((at_proxy, _item.proxy_code), else_=_item.analysis_code)
+    returned = final_outcome(run.stages) == Outcome.RETURNED.value
+    query = select(code, func.count()).where(_item.run_id == run.run_id, returned).group_by(code).order_by(code)
+    return {name or "unknown": int(count) for name, count in connection.execute(query)}
+
+
+# The proxies that Nova was shown by a run, whoever made them.
+_SHOWN = image_run_items.join(image_analyses, image_analyses.c.id == _item.analysis_id).join(
+    image_proxies, _proxy.id == image_analyses.c.proxy_id
+)
+
+
+def _analysed_by(run_id: str) -> ColumnElement[bool]:
+    return and_(_item.run_id == run_id, _item.analysis_outcome == Outcome.ANALYSED.value)
+
+
+def _analysed_storage(connection: Connection, run_id: str) -> dict[str, Any]:
+    sums = [value.label(name) for name, value in storage_sums().items()]
+    source = _SHOWN.outerjoin(files, files.c.id == _item.file_id)
+    query = select(*sums).select_from(source).where(_analysed_by(run_id))
+    return dict(connection.execute(query).mappings().one())
+
+
+def _analysed_sizes(connection: Connection, run_id: str) -> tuple[ImageSizes, ...]:
+    sides = (_proxy.original_width, _proxy.original_height, _proxy.width, _proxy.height)
+    known = and_(*(side.is_not(None) for side in sides))
+    query = select(*sides, func.count()).select_from(_SHOWN).where(_analysed_by(run_id), known).group_by(*sides)
+    return tuple(ImageSizes(*row) for row in connection.execute(query.order_by(*sides)))
 
 
 def _images(run: Run) -> Select[Any]:

@@ -107,6 +107,12 @@ def run_params(store: Store, run_id: str) -> dict[str, Any]:
         return dict(connection.scalars(select(image_runs.c.params).where(image_runs.c.run_id == run_id)).one())
 
 
+def run_key(store: Store, run_id: str) -> WorkKey:
+    """What the run's analyses are stored under."""
+    with store.reading() as connection:
+        return load_run(connection, run_id).key
+
+
 def _key(row: Row[Any]) -> WorkKey:
     return WorkKey(row.recipe_version, row.model_id, row.prompt_version)
 
@@ -138,7 +144,8 @@ def _write_run(connection: Connection, plan: RunPlan, now: datetime) -> None:
         "force": plan.force,
         "nova_endpoint": plan.nova_endpoint,
         "finished_at": None,
-        "note": None,
+        "note": plan.note,
+        "plan_note": plan.note,
     }
     statement = upsert(connection, image_runs).values(run_id=plan.run_id, started_at=now, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=[image_runs.c.run_id], set_=values))

@@ -77,6 +77,7 @@ image_runs = Table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
     Column("note", FreeText),
+    Column("plan_note", FreeText),  # why the plan took fewer images than it found
 )
 
 image_run_items = Table(
@@ -111,6 +112,7 @@ image_claims = Table(
     Column("owner", Text, nullable=False),
     Column("claimed_at", UtcDateTime, nullable=False),
     Column("lease_until", UtcDateTime, nullable=False),
+    Column("reserved_usd", Double),  # projected cost of the request that is in flight, while spending is limited
 )
 Index("ix_image_claims_owner", image_claims.c.owner)
 Index("ix_image_claims_run_id", image_claims.c.run_id)
@@ -161,6 +163,7 @@ Index(
 )
 Index("ix_image_proxies_run", image_proxies.c.run_id, image_proxies.c.file_id)
 Index("ix_image_proxies_proxy_file_id", image_proxies.c.proxy_file_id)
+Index("ix_image_proxies_created_at", image_proxies.c.created_at)
 
 image_analyses = Table(
     "image_analyses",
@@ -195,6 +198,9 @@ image_analyses = Table(
     Column("run_id", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("superseded_at", UtcDateTime),
+    Column("request_bytes", Integer),
+    Column("billed_input_tokens", Integer),  # the image's tokens as the model card bills them, not as processed
+    Column("extra", FreeJson),  # fields of a team's own output model
     CheckConstraint("status in ('analysed', 'failed')", name="status"),
 )
 _current_analysis = image_analyses.c.superseded_at.is_(None)
@@ -211,6 +217,7 @@ Index(
 )
 Index("ix_image_analyses_run", image_analyses.c.run_id, image_analyses.c.file_id)
 Index("ix_image_analyses_proxy_id", image_analyses.c.proxy_id)
+Index("ix_image_analyses_created_at", image_analyses.c.created_at)
 
 image_attempts = Table(
     "image_attempts",
@@ -233,9 +240,12 @@ image_attempts = Table(
     Column("cost_usd_projected", Double),
     Column("price_date", Text),
     Column("recorded_at", UtcDateTime, nullable=False),
+    Column("request_bytes", Integer),
+    Column("billed_input_tokens", Integer),
 )
 Index("ix_image_attempts_run", image_attempts.c.run_id, image_attempts.c.file_id)
 Index("ix_image_attempts_file_id", image_attempts.c.file_id)
+Index("ix_image_attempts_recorded_at", image_attempts.c.recorded_at)
 
 # Failures that a later run may try again, found without looking at what is done.
 for _table, _due in ((image_proxies, _current_proxy), (image_analyses, _current_analysis)):
@@ -286,4 +296,10 @@ current_image_analyses = table(
     column("endpoint", Text),  # "aws", or "stand-in": then the words are not Nova's
     column("cost_usd", Double),
     column("analysed_at", UtcDateTime),
+    column("extra", FreeJson),  # what a team's own output model asked for beyond the columns above
+    column("tier", Text),
+    column("input_tokens", Integer),  # as reported
+    column("billed_input_tokens", Integer),
+    column("output_tokens", Integer),
+    column("price_date", Text),
 )

@@ -26,6 +26,8 @@ from include.local.processes import ChildServer, free_port
 ROOT = Path(__file__).resolve().parents[2]
 USER = "admin"
 READY_SECONDS = 120
+POOL = "nova"  # the default of the setting that names it
+SLOTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class AirflowHome:
         return {**inherited, **dict.fromkeys(("NO_PROXY", "no_proxy"), without_proxy()), **own}
 
     def migrate(self, env: Mapping[str, str]) -> None:
-        """Create or upgrade Airflow's own database; quick when this Airflow has done it before."""
+        """Create or upgrade Airflow's own database, with the pool for Nova; quick when it was done before."""
         from airflow import __version__
 
         marker = self.path / "migrated"
@@ -65,6 +67,7 @@ class AirflowHome:
         if done and self._database.exists():
             return
         run_airflow(["db", "migrate"], env)
+        run_airflow(["pools", "set", POOL, str(SLOTS), "Requests to Nova in flight"], env)
         marker.write_text(__version__, encoding="utf-8")
 
     @property

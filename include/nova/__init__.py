@@ -15,11 +15,12 @@ from include.nova.client import (
 )
 from include.nova.errors import Disposition, NovaError, Usage
 from include.nova.projection import projected_cost_usd
-from include.nova.prompts import Prompt, load_prompt
+from include.nova.prompts import MAX_TOKENS, Prompt, load_output_model, load_prompt
 from include.nova.replies import NovaReply, parse_reply
 from include.nova.requests import build_converse_request
 
 __all__ = [
+    "MAX_TOKENS",
     "AnalysedImage",
     "Backoff",
     "CallRecord",
@@ -38,6 +39,7 @@ __all__ = [
     "client_config",
     "cost_usd",
     "endpoint_of",
+    "load_output_model",
     "load_prompt",
     "parse_reply",
     "price_for",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,8 @@ from include.nova.requests import build_converse_request
 AWS = "aws"
 STAND_IN = "stand-in"
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+# botocore tells the size of a request in an event only, in the thread that sends it.
+_BODY_BYTES: ContextVar[int] = ContextVar("body_bytes", default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class CallRecord:
     output_tokens: int
     latency_ms: int | None
     endpoint: str  # "aws" or "stand-in"
+    tier: str  # that the service says it served at, or else the one that was asked for
+    request_bytes: int  # of the HTTP body; zero for what never left
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +109,10 @@ def analyse_image(
     unavailable service is asked again after `wait(seconds)`, which returns True when the work is to stop; a malformed
     answer is asked for once more; a lost connection or a late answer is not, since it may have been billed.
 
-    Raises NovaError with disposition RETURN, FAIL or FATAL, after `on_call` had its record.
+    Raises NovaError with disposition RETURN, LATER, FAIL or FATAL, after `on_call` had its record.
     """
     request = build_converse_request(model_id, image_uri, image_format, prompt, tier, bucket_owner)
+    client.meta.events.register("before-send.bedrock-runtime.Converse", _note_size, unique_id="request-bytes")
     failures = malformed = 0
     while True:
         result, call = _ask(client, request, prompt)
@@ -121,9 +127,9 @@ def analyse_image(
         if error.disposition is not Disposition.RETRY:
             raise error
         failures += 1
-        if failures >= backoff.attempts:
+        if failures >= min(backoff.attempts, error.patience.attempts or backoff.attempts):
             said = f"{error.message} (after {failures} attempts)"
-            raise NovaError(error.code, said, Disposition.RETURN, error.usage) from error
+            raise NovaError(error.code, said, error.patience.then, error.usage) from error
         if wait(backoff.delay(failures)):
             said = f"Stopped while waiting to try again after: {error}"
             raise NovaError("interrupted", said, Disposition.RETURN, error.usage) from error
@@ -132,6 +138,7 @@ def analyse_image(
 def _ask(client: Any, request: Mapping[str, Any], prompt: Prompt) -> tuple[NovaReply | CallFailure, CallRecord]:
     """One request, whatever comes of it; only what is no error of AWS or of the connection is raised."""
     started_at, clock = datetime.now(UTC), time.monotonic()
+    _BODY_BYTES.set(0)
     response: Mapping[str, Any] = {}
     result: NovaReply | CallFailure
     try:
@@ -154,5 +161,18 @@ def _ask(client: Any, request: Mapping[str, Any], prompt: Prompt) -> tuple[NovaR
         output_tokens=usage.output_tokens,
         latency_ms=latency_of(response),
         endpoint=endpoint_of(client),
+        tier=_tier(request, response),
+        request_bytes=_BODY_BYTES.get(),
     )
     return result, call
+
+
+def _note_size(request: Any, **_: Any) -> None:
+    _BODY_BYTES.set(len(request.body or b""))
+
+
+def _tier(request: Mapping[str, Any], response: Mapping[str, Any]) -> str:
+    """What is billed is what was served: Bedrock says so where it is not the default."""
+    asked = request.get("serviceTier") or {}
+    served = response.get("serviceTier") or {}
+    return str(served.get("type") or asked.get("type") or "default")

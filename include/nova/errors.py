@@ -16,8 +16,9 @@ MAX_MESSAGE_CHARS = 1000
 class Disposition(StrEnum):
     """What an error means for the work. `analyse_image` raises every one but RETRY."""
 
-    RETRY = "retry"  # worth another attempt now; becomes RETURN when the attempts are used up
-    RETURN = "return"  # not the image's fault: back to pending for a later run
+    RETRY = "retry"  # worth another attempt now; becomes its rule's `then` when the attempts are used up
+    RETURN = "return"  # not the image's fault: back to pending, and any later run takes it
+    LATER = "later"  # perhaps the image's fault, perhaps billed: later runs try again, ever more rarely, then give up
     FAIL = "fail"  # this image is refused; the next one may well be fine
     FATAL = "fatal"  # no image can succeed until somebody changes a permission or a setting: fail the task
 
@@ -30,19 +31,35 @@ class Usage:
     output_tokens: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often a RETRY is worth asking in all (None: as the backoff says), and what the error is after that."""
+
+    attempts: int | None = None
+    then: Disposition = Disposition.RETURN
+
+
 class NovaError(Exception):
     """A call that brought no analysis. `code` is stable, `message` is for people, `usage` is what was billed anyway."""
 
-    def __init__(self, code: str, message: str, disposition: Disposition, usage: Usage | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        disposition: Disposition,
+        usage: Usage | None = None,
+        patience: Patience | None = None,
+    ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message[:MAX_MESSAGE_CHARS]
         self.disposition = disposition
         self.usage = usage
+        self.patience = patience or Patience()
 
-    def __reduce__(self) -> tuple[type[NovaError], tuple[str, str, Disposition, Usage | None]]:
+    def __reduce__(self) -> tuple[type[NovaError], tuple[str, str, Disposition, Usage | None, Patience]]:
         """Survive pickling between processes: the default would call the constructor with the joined text."""
-        return (NovaError, (self.code, self.message, self.disposition, self.usage))
+        return (NovaError, (self.code, self.message, self.disposition, self.usage, self.patience))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +70,7 @@ class ErrorRule:
     disposition: Disposition
     advice: str = ""
     quote: bool = True  # False: AWS's text is not repeated, because it may carry what was signed
+    patience: Patience = Patience()
 
 
 _INVOKE_ADVICE = (
@@ -71,7 +89,10 @@ _PROFILE_ADVICE = (
 
 _THROTTLED = ErrorRule("throttled", Disposition.RETRY)
 _UNAVAILABLE = ErrorRule("unavailable", Disposition.RETRY)
-_INTERNAL = ErrorRule("internal_error", Disposition.RETRY)
+# One image may well be the cause of these, every time: a few attempts, then not again by every run.
+_INTERNAL = ErrorRule("internal_error", Disposition.RETRY, patience=Patience(4, Disposition.LATER))
+_MODEL_TIMEOUT = ErrorRule("model_timeout", Disposition.RETRY, patience=Patience(3, Disposition.LATER))
+_MODEL_ERROR = ErrorRule("model_error", Disposition.RETRY, patience=Patience(3, Disposition.LATER))
 _VALIDATION = ErrorRule("validation", Disposition.FAIL)
 _ACCESS_DENIED = ErrorRule("access_denied", Disposition.FATAL, _INVOKE_ADVICE)
 _S3_DENIED = ErrorRule("s3_access_denied", Disposition.FATAL, _S3_ADVICE)
@@ -93,8 +114,8 @@ BY_AWS_CODE: dict[str, ErrorRule] = {
     "ServiceUnavailableException": _UNAVAILABLE,
     "ServiceUnavailable": _UNAVAILABLE,
     "ModelNotReadyException": ErrorRule("model_not_ready", Disposition.RETRY),
-    "ModelTimeoutException": ErrorRule("model_timeout", Disposition.RETRY),
-    "ModelErrorException": ErrorRule("model_error", Disposition.RETRY),
+    "ModelTimeoutException": _MODEL_TIMEOUT,
+    "ModelErrorException": _MODEL_ERROR,
     "InternalServerException": _INTERNAL,
     "InternalFailure": _INTERNAL,
     "ValidationException": _VALIDATION,
@@ -182,7 +203,7 @@ def failure_of(exception: Exception) -> CallFailure | None:
     """Translate what boto3 raised; None when it is not an error of AWS or of the connection to it.
 
     A connection that breaks and an answer that does not come in time are never retried here: the model may have done
-    the work and billed it. The image goes back to pending instead, where a person or a later run decides.
+    the work and billed it. A later run tries once more, ever more rarely and five times in all.
     """
     from botocore import exceptions as boto
     from botocore.parsers import ResponseParserError
@@ -204,8 +225,8 @@ def failure_of(exception: Exception) -> CallFailure | None:
         (credentials, "bad_credentials", Disposition.FATAL, False),
         (boto.ParamValidationError, "invalid_request", Disposition.FAIL, False),
         (unsent, "connection_failed", Disposition.RETURN, False),
-        (boto.ReadTimeoutError, "read_timeout", Disposition.RETURN, True),
-        ((boto.HTTPClientError, boto.ConnectionError), "connection_lost", Disposition.RETURN, True),
+        (boto.ReadTimeoutError, "read_timeout", Disposition.LATER, True),
+        ((boto.HTTPClientError, boto.ConnectionError), "connection_lost", Disposition.LATER, True),
         (ResponseParserError, "unreadable_response", Disposition.RETURN, True),
         (boto.BotoCoreError, "client_error", Disposition.FATAL, False),
     )
@@ -217,10 +238,11 @@ def failure_of(exception: Exception) -> CallFailure | None:
 
 def _from_client_error(response: dict[str, dict[str, object]]) -> NovaError:
     error = response.get("Error", {})
-    aws_code, words = str(error.get("Code") or "Unknown"), str(error.get("Message") or "")
+    aws_code, text = str(error.get("Code") or "Unknown"), str(error.get("Message") or "")
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    rule = rule_for(aws_code, words, status if isinstance(status, int) else None)
+    rule = rule_for(aws_code, text, status if isinstance(status, int) else None)
     # A signature error's text repeats the signed request, session token included: it must reach no row and no log.
-    said = f"{aws_code}: {words}" if rule.quote else aws_code
+    said = f"{aws_code}: {text}" if rule.quote else aws_code
     # The advice comes first to be cut last: it is what the reader can act on.
-    return NovaError(rule.code, f"{rule.advice} AWS said: {said}" if rule.advice else said, rule.disposition)
+    words = f"{rule.advice} AWS said: {said}" if rule.advice else said
+    return NovaError(rule.code, words, rule.disposition, patience=rule.patience)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from include.nova.analysis import ImageAnalysis, tool_schema
+from pydantic import BaseModel
+
+from include.nova.analysis import DetectedObject, ImageAnalysis, Label, tool_schema
 from include.nova.errors import Disposition, NovaError
 
 DEFAULT_PROMPT = Path(__file__).parent / "prompts" / "image_analysis_v1.txt"
@@ -27,7 +30,7 @@ class Prompt:
 
     version: str
     text: str
-    output_model: type[ImageAnalysis]
+    output_model: type[BaseModel]
     tool_name: str
     max_tokens: int
 
@@ -38,7 +41,7 @@ class Prompt:
 
 
 def load_prompt(
-    path: Path | None = None, *, output_model: type[ImageAnalysis] = ImageAnalysis, max_tokens: int = MAX_TOKENS
+    path: Path | None = None, *, output_model: type[BaseModel] = ImageAnalysis, max_tokens: int = MAX_TOKENS
 ) -> Prompt:
     """The prompt in the text file at `path`, or the package's own.
 
@@ -59,3 +62,40 @@ def load_prompt(
     digest = hashlib.sha256(spec.encode()).hexdigest()[:8]
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", path.stem)[:_MAX_NAME_CHARS]
     return Prompt(f"{name}-{digest}", text, output_model, TOOL_NAME, max_tokens)
+
+
+def load_output_model(name: str | None) -> type[BaseModel]:
+    """The Pydantic model at "package.module:ClassName"; None: the package's own.
+
+    It has a field `description` of type str. One that derives from `ImageAnalysis` fills the columns of labels,
+    visible text and objects too (of our shapes); whatever else a model asks for is kept as JSON beside them.
+    Raises NovaError `invalid_output_model` (FATAL).
+    """
+    if name is None:
+        return ImageAnalysis
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute) if attribute else None
+    except (ImportError, AttributeError, ValueError) as error:
+        raise _not_a_model(name, f"it cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, BaseModel)):
+        raise _not_a_model(name, "it must name a Pydantic model as package.module:ClassName")
+    description = found.model_fields.get("description")
+    if description is None or description.annotation is not str:
+        raise _not_a_model(name, "the model needs a field `description: str`")
+    for field, kind in (("labels", Label), ("objects", DetectedObject)):
+        if issubclass(found, ImageAnalysis) and not _lists(found.model_fields[field].annotation, kind):
+            raise _not_a_model(name, f"`{field}` of a model derived from ImageAnalysis is a list of {kind.__name__}")
+    try:
+        tool_schema(found)
+    except (RecursionError, KeyError) as error:
+        raise _not_a_model(name, "a model that contains itself cannot be a tool's schema") from error
+    return found
+
+
+def _lists(annotation: Any, kind: type[BaseModel]) -> bool:
+    return any(isinstance(item, type) and issubclass(item, kind) for item in get_args(annotation))
+
+
+def _not_a_model(name: str, why: str) -> NovaError:
+    return NovaError("invalid_output_model", f"output_model {name!r}: {why}", Disposition.FATAL)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from include.nova.analysis import ImageAnalysis
 from include.nova.errors import Disposition, NovaError, Usage
 from include.nova.prompts import Prompt
 
@@ -38,6 +39,7 @@ class NovaReply:
     stop_reason: str
     usage: Usage
     latency_ms: int | None
+    extra: Mapping[str, Any] | None = None  # JSON values: what a team's own output model asked for beyond these
 
 
 def usage_of(response: Mapping[str, Any]) -> Usage:
@@ -74,15 +76,28 @@ def parse_reply(response: Mapping[str, Any], prompt: Prompt) -> NovaReply:
         analysis = prompt.output_model.model_validate(given)
     except ValidationError as error:
         raise NovaError("malformed_answer", _problems(error), Disposition.FAIL, usage) from None
-    return NovaReply(
-        description=analysis.description,
-        labels=tuple(label.model_dump(include={"name", "confidence"}) for label in analysis.labels),
-        visible_text=analysis.visible_text,
-        objects=tuple(found.model_dump(include={"name", "box"}) for found in analysis.objects),
-        stop_reason=reason,
-        usage=usage,
-        latency_ms=latency_of(response),
-    )
+    return NovaReply(**_columns(analysis), stop_reason=reason, usage=usage, latency_ms=latency_of(response))
+
+
+_OURS = frozenset(ImageAnalysis.model_fields)
+
+
+def _columns(analysis: BaseModel) -> dict[str, Any]:
+    """The fields that have columns of their own, and everything else of a team's model as `extra`.
+
+    A model that does not derive from ours shares its `description` only: what it calls `labels` is its own affair.
+    """
+    if not isinstance(analysis, ImageAnalysis):
+        rest = analysis.model_dump(mode="json", exclude={"description"})
+        own = {"description": analysis.description, "visible_text": "", "labels": (), "objects": ()}  # type: ignore[attr-defined]
+        return own | {"extra": rest or None}
+    return {
+        "description": analysis.description,
+        "labels": tuple(label.model_dump(include={"name", "confidence"}) for label in analysis.labels),
+        "visible_text": analysis.visible_text,
+        "objects": tuple(found.model_dump(include={"name", "box"}) for found in analysis.objects),
+        "extra": analysis.model_dump(mode="json", exclude=set(_OURS)) or None,
+    }
 
 
 def _tool_input(response: Mapping[str, Any], tool_name: str) -> Any:

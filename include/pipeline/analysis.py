@@ -22,16 +22,20 @@ from include.nova import (
     CallRecord,
     Disposition,
     NovaError,
+    Prompt,
     analyse_image,
     card_for,
     cost_usd,
-    load_prompt,
     price_for,
+    projected_cost_usd,
 )
 from include.pipeline.batches import skip, skip_busy, work_through
 from include.pipeline.leases import LeaseKeeper, give_back
 from include.pipeline.params import PipelineParams
+from include.pipeline.prompting import prompt_of
+from include.pipeline.refusals import NeedsAPerson
 from include.pipeline.settings import Settings
+from include.pipeline.spending import SpendingGuard, message_of
 from include.storage.objects import is_missing
 
 if TYPE_CHECKING:
@@ -39,14 +43,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TIER = "default"  # on demand
 BACKOFF = Backoff()
 
 
-class NovaRefused(PermissionError):
+class NovaRefused(NeedsAPerson, PermissionError):
     """Nova cannot be used at all as it is set up: retrying helps nobody. The message names what is missing."""
 
     code = "nova_refused"
+
+
+class PromptChanged(NeedsAPerson):
+    """The prompt of the deployment is not the one that the run was planned with."""
+
+    code = "prompt_changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +77,28 @@ class AnalysisStage:
     def run(self, run_id: str, batch_id: int) -> Mapping[Outcome, int]:
         """Analyse one planned batch; return how many images had which outcome.
 
-        Raises `NovaRefused` when a permission or the model is missing, `RunCancelled` when stopped.
+        Raises `NovaRefused` when a permission or the model is missing, `PromptChanged` before any call, `RunCancelled`
+        when stopped.
         """
+        prompt = self._prompt(run_id)
         owner = uuid.uuid4().hex
         batch = self.catalog.claim_batch(run_id, batch_id, Stage.ANALYSE, owner, self.settings.lease_seconds)
         counts = Counter(skip_busy(self.catalog, run_id, batch.busy, Stage.ANALYSE))
         with LeaseKeeper(self.catalog, owner, self.settings.lease_seconds):
-            image = _OneImage(self, run_id, owner)
+            guard = SpendingGuard(self.catalog, self.params, self.settings, run_id)
+            image = _OneImage(self, run_id, owner, prompt, guard)
             counts.update(work_through(batch, image.decide, self.concurrency, self.stop))
         return counts
+
+    def _prompt(self, run_id: str) -> Prompt:
+        """The prompt, if it is still the one that the run's analyses are stored under."""
+        prompt, planned = prompt_of(self.settings), self.catalog.run_key(run_id).prompt_version
+        if prompt.version != planned:
+            raise PromptChanged(
+                f"the run was planned with the prompt {planned}, but this worker has {prompt.version}: start a new "
+                "run, or give all workers the same prompt file and output model"
+            )
+        return prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +108,8 @@ class _OneImage:
     stage: AnalysisStage
     run_id: str
     owner: str
+    prompt: Prompt
+    guard: SpendingGuard
 
     def decide(self, item: WorkItem) -> Outcome:
         """Give one image its outcome, on its row; one whose lease was lost meanwhile goes back to pending."""
@@ -100,6 +124,11 @@ class _OneImage:
             return skip(catalog, self.run_id, self.owner, item, Stage.ANALYSE, "analysis_exists")
         if item.proxy is None:
             return skip(catalog, self.run_id, self.owner, item, Stage.ANALYSE, "no_proxy")
+        passed = self.guard.reserve(self.owner, file_id, self._projected(item.proxy))
+        if passed is not None:
+            said = message_of(passed)
+            catalog.record_return(self.run_id, self.owner, file_id, Stage.ANALYSE, code=passed.code, message=said)
+            return Outcome.RETURNED
         try:
             analysis, call = self._ask(file_id, item.proxy)
         except NovaError as error:
@@ -114,8 +143,8 @@ class _OneImage:
             model_id=stage.params.model_id,
             image_uri=proxy.uri,
             image_format=proxy.format,
-            prompt=load_prompt(stage.settings.prompt_file),
-            tier=TIER,
+            prompt=self.prompt,
+            tier=stage.params.tier,
             bucket_owner=stage.settings.bucket_owner if self._is_ours(proxy.uri) else None,
             on_call=lambda call: stage.catalog.record_call(self.run_id, file_id, self._priced(call, proxy)),
             wait=stage.stop.wait,
@@ -128,12 +157,17 @@ class _OneImage:
             visible_text=reply.visible_text,
             objects=reply.objects,
             stop_reason=reply.stop_reason,
+            extra=reply.extra,
         )
         return analysis, self._priced(answered.call, proxy)
 
     def _is_ours(self, uri: str) -> bool:
         """Whether an object lies in the bucket of the proxies; a kept original may lie in any other."""
         return uri.startswith(f"s3://{self.stage.settings.bucket}/")
+
+    def _projected(self, proxy: ProxyRecord) -> float:
+        params, overrides = self.stage.params, self.stage.settings.price_overrides
+        return projected_cost_usd(params.model_id, proxy.width, proxy.height, self.prompt, params.tier, overrides)
 
     def _priced(self, call: CallRecord, proxy: ProxyRecord) -> NovaCall:
         """Put the price of what is billed beside what was reported; the stand-in bills nothing, its is a projection."""
@@ -142,13 +176,13 @@ class _OneImage:
         model_id, billed = stage.params.model_id, 0
         if call.input_tokens:  # a refused request is not billed
             billed = card_for(model_id).billed_input_tokens(call.input_tokens, proxy.width, proxy.height)
-        projected = cost_usd(model_id, TIER, billed, call.output_tokens, overrides=overrides)
+        projected = cost_usd(model_id, call.tier, billed, call.output_tokens, overrides=overrides)
         return NovaCall(
             **dataclasses.asdict(call),
-            tier=TIER,
+            billed_input_tokens=billed,
             cost_usd=projected if call.endpoint == "aws" else None,
             cost_usd_projected=projected,
-            price_date=price_for(model_id, TIER, overrides).date,
+            price_date=price_for(model_id, call.tier, overrides).date,
         )
 
     def _refused(self, file_id: int, proxy: ProxyRecord, error: NovaError) -> Outcome:
@@ -162,5 +196,6 @@ class _OneImage:
         if is_missing(self.stage.s3, proxy.uri):  # Nova says so in words that are not documented
             catalog.record_missing_proxy(self.run_id, self.owner, file_id, message=f"{proxy.uri} is gone: {error}")
             return Outcome.RETURNED
-        catalog.record_failure(self.run_id, self.owner, file_id, Stage.ANALYSE, Failure(error.code, str(error)))
+        failure = Failure(error.code, str(error), transient=error.disposition is Disposition.LATER)
+        catalog.record_failure(self.run_id, self.owner, file_id, Stage.ANALYSE, failure)
         return Outcome.FAILED

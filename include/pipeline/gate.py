@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from include.catalog.errors import UnknownRun
 from include.catalog.records import Outcome, RunCounts
+from include.pipeline.refusals import NeedsAPerson
 
 if TYPE_CHECKING:
     from include.catalog.catalog import Catalog
@@ -16,7 +17,7 @@ log = logging.getLogger(__name__)
 ATTEMPTED = (Outcome.PROXIED, Outcome.KEPT, Outcome.ANALYSED, Outcome.FAILED)
 
 
-class RunRejected(RuntimeError):
+class RunRejected(NeedsAPerson, RuntimeError):
     """The run did not do what it planned; the message says how."""
 
     code = "run_rejected"

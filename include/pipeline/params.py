@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from include.catalog.records import Stage
+from include.pipeline.refusals import NeedsAPerson
 
 DEFAULT_MODEL_ID = "us.amazon.nova-2-lite-v1:0"
 
 
-class InvalidParams(ValueError):
+class InvalidParams(NeedsAPerson, ValueError):
     """A param does not exist or its value does not fit; the message says what to type."""
 
     code = "invalid_params"
@@ -112,10 +113,19 @@ class PipelineParams:
     model_id: str = _param(
         DEFAULT_MODEL_ID,
         "Model",
-        "Inference profile that answers. Its prefix (us, eu, jp, global) says where data may be processed.",
+        "Inference profile that answers. Its prefix says where images and answers may be processed: us. in the United "
+        "States, eu. in the European Union, jp. in Japan, global. in any commercial AWS Region.",
         type="string",
         minLength=1,
         maxLength=2048,
+    )
+    tier: Literal["default", "flex", "priority"] = _param(
+        "default",
+        "Service tier",
+        "default: on demand. flex: half the price, slower when Bedrock is busy. priority: 1.75 times the price, served "
+        "first.",
+        type="string",
+        enum=["default", "flex", "priority"],
     )
     max_failure_ratio: float = _param(
         0.2,
@@ -128,7 +138,8 @@ class PipelineParams:
     max_cost_usd: float | None = _param(
         None,
         "Highest cost (US dollars)",
-        "Refuse to start when the projected cost is above this. Empty: no limit.",
+        "Take only as many images as this pays for by projection, and stop when real cost reaches it: the rest stays "
+        "pending. Empty: no limit of this run's own.",
         type=["null", "number"],
         minimum=0,
     )

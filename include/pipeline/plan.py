@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.catalog.records import PlannedBatch, RunPlan, Selection, SourceImage, Stage, WorkKey
 from include.imaging import ProxyOptions, calculate_target_dimensions
-from include.nova import load_prompt, projected_cost_usd
+from include.nova import projected_cost_usd
 from include.pipeline.identity import RunIdentity, Window
 from include.pipeline.params import PipelineParams
+from include.pipeline.prompting import prompt_of
+from include.pipeline.refusals import NeedsAPerson
 from include.pipeline.settings import Settings
+from include.pipeline.spending import NAMES, affordable, budget_left, limits_of
 
 if TYPE_CHECKING:
     from include.catalog.catalog import Catalog
@@ -37,20 +40,22 @@ ASSUMED_BYTES_PER_PIXEL = 0.19
 ASSUMED_DIMENSIONS = (1195, 896)
 
 
-class CostLimitExceeded(ValueError):
-    """The projected cost is above `max_cost_usd`; nothing was claimed and nothing was called."""
+class CostLimitExceeded(NeedsAPerson, ValueError):
+    """A spending limit does not even pay for one image, so no run could ever do anything."""
 
     code = "max_cost_usd"
 
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """What a run would do. Every figure is an estimate."""
+    """What a run would do. Every figure is an estimate, of the images that it takes."""
 
     images: int
     bytes_original: int
     bytes_proxies_estimated: int
     cost_usd_estimated: float
+    tier: str = "default"
+    images_left_pending: int = 0  # found, but beyond what a spending limit pays for
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Plan:
 
     batches: tuple[PlannedBatch, ...]
     projection: Projection
+    note: str | None = None  # why it takes fewer images than it found
 
 
 def proxy_options(params: PipelineParams) -> ProxyOptions:
@@ -76,7 +82,7 @@ def work_key(params: PipelineParams, settings: Settings) -> WorkKey:
     return WorkKey(
         recipe_version=proxy_options(params).version,
         model_id=params.model_id,
-        prompt_version=load_prompt(settings.prompt_file).version,
+        prompt_version=prompt_of(settings).version,
     )
 
 
@@ -90,20 +96,21 @@ def plan_run(
     nova_endpoint: str | None,
     max_batches: int,
 ) -> Plan:
-    """List, project and store one run. Raises `CostLimitExceeded` before anything is written.
+    """List, project and store one run.
 
-    A run that is planned again (its task was retried or cleared) takes only images that it listed before, so that
-    neither `limit` nor `max_cost_usd` is used twice.
+    It takes the images that the spending limits pay for by projection, oldest upload first; the rest stays pending, and
+    the run says so. A run that is planned again (its task was retried or cleared) takes only images that it listed
+    before, so that neither `limit` nor `max_cost_usd` is used twice. Raises `CostLimitExceeded` before anything is
+    written when a limit does not pay for one image.
     """
     key = work_key(params, settings)
-    again = catalog.is_planned(identity.run_id)
-    images = catalog.select_unprocessed(
+    listed = catalog.select_unprocessed(
         Selection(
             key=key,
             stages=params.wanted,
             run_id=identity.run_id,
             limit=params.limit or DEFAULT_LIMIT,
-            planned_before=again,
+            planned_before=catalog.is_planned(identity.run_id),
             force=params.force,
             file_ids=params.file_ids,
             uploaded_from=params.uploaded_from or window.uploaded_from,
@@ -111,17 +118,16 @@ def plan_run(
             keep_mark=not params.dry_run,
         )
     )
-    projection = project(images, params, settings, catalog.proxy_bytes_per_pixel())
-    log.info("listed %d images; projected: %s", len(images), projection)
-    spent = catalog.run_figures(identity.run_id).cost_usd_projected or 0.0 if again else 0.0
-    if params.max_cost_usd is not None and spent + projection.cost_usd_estimated > params.max_cost_usd:
-        raise CostLimitExceeded(
-            f"{projection.images} images would cost about ${projection.cost_usd_estimated:.4f}"
-            + (f" after ${spent:.4f} that this run has spent" if spent else "")
-            + f", above max_cost_usd ${params.max_cost_usd:.4f}: raise it, or lower limit"
-        )
+    images, note = within_limits(catalog, listed, params, settings, identity.run_id)
+    projection = dataclasses.replace(
+        project(images, params, settings, catalog.proxy_bytes_per_pixel()),
+        images_left_pending=len(listed) - len(images),
+    )
+    log.info("listed %d images; projected: %s", len(listed), projection)
+    if note:
+        log.warning("%s", note)
     if params.dry_run:
-        return Plan((), projection)
+        return Plan((), projection, note)
     size = params.batch_size or batch_size(len(images), proxy_seconds(images))
     size = max(size, math.ceil(len(images) / max_batches))  # or the plan could not be mapped
     stored = catalog.store_plan(
@@ -137,9 +143,35 @@ def plan_run(
             batches=tuple(
                 tuple(image.file_id for image in images[start : start + size]) for start in range(0, len(images), size)
             ),
+            note=note,
         )
     )
-    return Plan(stored, projection)
+    return Plan(stored, projection, note)
+
+
+def within_limits(
+    catalog: Catalog, images: Sequence[SourceImage], params: PipelineParams, settings: Settings, run_id: str
+) -> tuple[Sequence[SourceImage], str | None]:
+    """Return the images, in order, that the spending limits pay for, and why it is not all of them."""
+    costs = projected_costs(images, params, settings)
+    limits = limits_of(params, settings, run_id, catalog.now()) if any(costs) else ()
+    budget = budget_left(catalog, limits)
+    if budget is None:
+        return images, None
+    for limit in limits:
+        if costs[0] > limit.usd:
+            raise CostLimitExceeded(
+                f"one image would cost about ${costs[0]:.4f}, above {NAMES[limit.code]} ${limit.usd:.4f}: raise it"
+            )
+    count = affordable(costs, budget.left_usd)
+    if count == len(images):
+        return images, None
+    left = max(0.0, budget.left_usd)
+    note = (
+        f"{budget.says()} has ${left:.4f} left, which pays for {count} of {len(images)} images by projection: "
+        f"{len(images) - count} left pending"
+    )
+    return images[:count], note
 
 
 def proxy_seconds(images: Sequence[SourceImage]) -> float:
@@ -167,14 +199,26 @@ def project(
         min(width * height * _bytes_per_pixel(image, params, bytes_per_pixel), image.size_bytes)
         for image, (width, height) in zip(images, sizes, strict=True)
     )
-    cost = 0.0
-    if Stage.ANALYSE in params.wanted:
-        prompt, prices = load_prompt(settings.prompt_file), settings.price_overrides
-        cost = sum(
-            count * projected_cost_usd(params.model_id, width, height, prompt, overrides=prices)
-            for (width, height), count in Counter(sizes).items()
-        )
-    return Projection(len(images), sum(image.size_bytes for image in images), round(sum(proxies)), cost)
+    return Projection(
+        images=len(images),
+        bytes_original=sum(image.size_bytes for image in images),
+        bytes_proxies_estimated=round(sum(proxies)),
+        cost_usd_estimated=sum(projected_costs(images, params, settings)),
+        tier=params.tier,
+    )
+
+
+def projected_costs(images: Sequence[SourceImage], params: PipelineParams, settings: Settings) -> list[float]:
+    """Estimate the US dollars of each image's analysis; zeros for a run that makes proxies only."""
+    if Stage.ANALYSE not in params.wanted:
+        return [0.0] * len(images)
+    prompt, overrides = prompt_of(settings), settings.price_overrides
+    sizes = [proxy_dimensions(image, params) for image in images]
+    by_size = {
+        size: projected_cost_usd(params.model_id, *size, prompt, params.tier, overrides)
+        for size in set(sizes) or {ASSUMED_DIMENSIONS}  # a wrong model or price is said with nothing to do, too
+    }
+    return [by_size[size] for size in sizes]
 
 
 def _bytes_per_pixel(image: SourceImage, params: PipelineParams, measured: Mapping[str, float]) -> float:

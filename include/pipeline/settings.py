@@ -15,11 +15,13 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from include.imaging import Limits
+from include.nova.prompts import MAX_TOKENS
+from include.pipeline.refusals import NeedsAPerson
 
 ENV_PREFIX = "IMAGE_PROXY_"
 
 
-class SettingsError(ValueError):
+class SettingsError(NeedsAPerson, ValueError):
     """A deployment setting is missing or wrong; the message names it."""
 
     code = "invalid_setting"
@@ -57,6 +59,19 @@ class Settings(BaseSettings):
 
     max_pixels_in_flight: int = Field(
         2 * Limits().max_pixels, ge=1, description="Most pixels that a proxy task decodes at once, over all its workers"
+    )
+    # Nova: what is asked, and what may be spent
+    output_model: str | None = Field(
+        None, description="Your own Pydantic model in place of the packaged one: package.module:ClassName"
+    )
+    max_output_tokens: int = Field(
+        MAX_TOKENS, ge=100, le=10_000, description="Longest answer; quota is reserved for it by every request"
+    )
+    max_cost_usd_per_day: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="What all runs together may spend on Nova in one UTC day"
+    )
+    storage_usd_per_gb_month: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Your own price of S3 storage, dollars a GiB and month"
     )
 
     @classmethod

@@ -11,12 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, conf
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 
+from image_proxy.retries import no_useless_retries
 from include.catalog.records import Outcome
 from include.pipeline.identity import RunIdentity, Window, window_of
-from include.pipeline.params import InvalidParams, PipelineParams, parse_params
-from include.pipeline.settings import Settings, SettingsError, load_settings
+from include.pipeline.params import PipelineParams, parse_params
+from include.pipeline.refusals import told_to_a_person
+from include.pipeline.settings import Settings, load_settings
+from include.pipeline.slots import POOL_FACTS, check_pools
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -37,40 +40,41 @@ class _CatalogOperator(BaseOperator):
     """What all operators share: deployment settings, the catalog they name, and their docstring as the UI's doc."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"doc_md": inspect.getdoc(type(self)), **kwargs})
+        own = {"doc_md": inspect.getdoc(type(self)), "retry_policy": no_useless_retries()}
+        super().__init__(**{**own, **kwargs})
 
     def settings(self, **overrides: Any) -> Settings:
-        """Return the deployment's settings; a wrong one is no reason to try the task again."""
-        try:
-            return load_settings(**overrides)
-        except SettingsError as error:
-            raise AirflowFailException(f"{error.code}: {error}") from error
+        """Return the deployment's settings."""
+        return load_settings(**overrides)
 
     def catalog(self, settings: Settings) -> Catalog:
         from image_proxy.hooks import CatalogHook
 
-        return CatalogHook(settings.catalog_conn_id).get_conn()
+        with told_to_a_person():
+            return CatalogHook(settings.catalog_conn_id).get_conn()
 
 
 class PlanBatchesOperator(_CatalogOperator):
     """List unprocessed images, project their cost, and store the run's batches in the catalog.
 
-    Returns one small mapping per batch (`run_id`, `batch_id`, `label`); membership stays on the catalog's rows.
-    Unknown or wrong params, wrong settings and a projected cost above `max_cost_usd` fail the task at once, before
-    anything is written. Under `dry_run` it writes nothing, logs the projection and returns no batches.
+    Returns one small mapping per batch (`run_id`, `batch_id`, `label`); membership stays on the catalog's rows. It
+    takes the images that the spending limits pay for; the rest stays pending, and the run's note says so. Unknown or
+    wrong params, wrong settings, and a pool that is missing or too small fail the task at once, before anything is
+    written. Under `dry_run` it writes nothing, logs the projection and returns no batches.
     """
 
     ui_color = "#e8f1fb"
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         from image_proxy.hooks import NovaHook
-        from include.nova import NovaError
-        from include.pipeline.plan import CostLimitExceeded, plan_run
+        from include.pipeline.plan import plan_run
 
         run = context["dag_run"]
-        try:
-            params = parse_params({**dict(context["params"]), **(run.conf or {})})
-            settings = self.settings()
+        params = parse_params({**dict(context["params"]), **(run.conf or {})})
+        settings = self.settings()
+        if "analyse" in params.stages:
+            self._check_pools(context)
+        with told_to_a_person():
             plan = plan_run(
                 self.catalog(settings),
                 _identity(context),
@@ -82,13 +86,19 @@ class PlanBatchesOperator(_CatalogOperator):
                 else None,
                 max_batches=conf.getint("core", "max_map_length"),
             )
-        except (InvalidParams, SettingsError, CostLimitExceeded, NovaError) as error:
-            raise AirflowFailException(f"{error.code}: {error}") from error
         self._tell(context, dataclasses.asdict(plan.projection), params)
         return [
             {"run_id": _identity(context).run_id, "batch_id": batch.batch_id, "label": _label(batch)}
             for batch in plan.batches
         ]
+
+    def _check_pools(self, context: Context) -> None:
+        """Refuse a pool that could never give its slots, by what the scheduler left (see `image_proxy.pools`)."""
+        facts: Any = context["task_state_store"].get(POOL_FACTS)
+        if facts is None:
+            self.log.info("no scheduler told which pools there are: they are not checked")
+        else:
+            check_pools(facts)
 
     def _tell(self, context: Context, projection: dict[str, Any], params: PipelineParams) -> None:
         verb = "dry run, nothing was written: would take" if params.dry_run else "takes"
@@ -160,7 +170,8 @@ class ImageProxyOperator(_CatalogOperator):
             if "proxy" not in params.stages:
                 raise AirflowSkipException("this run analyses only")
             stage = ProxyStage(catalog, S3Hook(settings.aws_conn_id).conn, settings, proxy_options(params), self._stop)
-            totals.update(stage.run(run_id, batch_id))
+            with told_to_a_person():
+                totals.update(stage.run(run_id, batch_id))
         self.log.info("outcomes: %s", _named(totals))
         return _named(totals)
 
@@ -177,21 +188,18 @@ class ImageProxyOperator(_CatalogOperator):
 
     def _own_params(self) -> PipelineParams:
         file_ids = json.loads(self.file_ids) if isinstance(self.file_ids, str) else self.file_ids
-        try:
-            return parse_params(
-                {
-                    "stages": ["proxy"],
-                    "file_ids": None if file_ids is None else list(file_ids),
-                    "limit": self.limit,
-                    "force": self.force,
-                    "target_short_side": self.target_short_side,
-                    "quality": self.quality,
-                    "graphics_format": self.graphics_format,
-                    "detail": self.detail,
-                }
-            )
-        except InvalidParams as error:
-            raise AirflowFailException(f"{error.code}: {error}") from error
+        return parse_params(
+            {
+                "stages": ["proxy"],
+                "file_ids": None if file_ids is None else list(file_ids),
+                "limit": self.limit,
+                "force": self.force,
+                "target_short_side": self.target_short_side,
+                "quality": self.quality,
+                "graphics_format": self.graphics_format,
+                "detail": self.detail,
+            }
+        )
 
     def on_kill(self) -> None:
         """Begin no further image; what is in flight ends or goes back to pending."""
@@ -203,8 +211,9 @@ class NovaAnalysisOperator(_CatalogOperator):
     """Have Nova describe one batch of proxies, and write each answer to the catalog before the next call.
 
     It keeps as many requests in flight as it takes slots of its pool (``pool_slots``), so that the pool bounds
-    requests across tasks, runs and backfills. Throttled images go back to pending; a refused one is an outcome on its
-    row; a missing permission or model fails the task at once. Returns the number of images by outcome.
+    requests across tasks, runs and backfills. Throttled images and those beyond a spending limit go back to pending; a
+    refused one is an outcome on its row; a missing permission or model fails the task at once. Returns the number of
+    images by outcome.
 
     :param batch: What to work on: `run_id` and `batch_id` of a stored plan. (templated)
     """
@@ -221,7 +230,7 @@ class NovaAnalysisOperator(_CatalogOperator):
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
         from image_proxy.hooks import NovaHook
-        from include.pipeline.analysis import AnalysisStage, NovaRefused
+        from include.pipeline.analysis import AnalysisStage
 
         self._stop = threading.Event()
         settings = self.settings()
@@ -231,10 +240,8 @@ class NovaAnalysisOperator(_CatalogOperator):
             raise AirflowSkipException("this run makes proxies only")
         nova, s3 = NovaHook(aws_conn_id=settings.aws_conn_id).conn, S3Hook(settings.aws_conn_id).conn
         stage = AnalysisStage(catalog, nova, s3, settings, params, self.pool_slots, self._stop)
-        try:
+        with told_to_a_person():
             counts = stage.run(self.batch["run_id"], self.batch["batch_id"])
-        except NovaRefused as error:
-            raise AirflowFailException(str(error)) from error
         self.log.info("outcomes: %s", _named(counts))
         return _named(counts)
 
@@ -271,15 +278,12 @@ class RunGateOperator(_CatalogOperator):
     ui_color = "#fbe3e0"
 
     def execute(self, context: Context) -> None:
-        from include.pipeline.gate import RunRejected, check_run
+        from include.pipeline.gate import check_run
 
         params = parse_params(dict(context["params"]))
         if params.dry_run:
             return
-        try:
-            check_run(self.catalog(self.settings()), _identity(context).run_id, params.max_failure_ratio)
-        except RunRejected as error:
-            raise AirflowFailException(str(error)) from error
+        check_run(self.catalog(self.settings()), _identity(context).run_id, params.max_failure_ratio)
 
 
 def _label(batch: Any) -> str:

@@ -76,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.requests.append(SimpleNamespace(path=self.path, body=json.loads(body)))
+        self.server.requests.append(SimpleNamespace(path=self.path, body=json.loads(body), size=len(body)))
         step = self.server.script.popleft()
         if callable(step):
             step(self)

@@ -106,6 +106,29 @@ def test_throttled_to_the_end_goes_back_to_pending(caller: Caller, bedrock: Any)
     assert len(caller.waits) == 3
 
 
+@pytest.mark.parametrize(
+    ("aws_code", "status", "attempts"),
+    [("ModelTimeoutException", 408, 3), ("ModelErrorException", 424, 3), ("InternalServerException", 500, 4)],
+)
+def test_what_one_image_may_cause_every_time_is_left_to_ever_rarer_later_runs(
+    caller: Caller, bedrock: Any, aws_code: str, status: int, attempts: int
+) -> None:
+    bedrock.answers(*[bedrock.error(aws_code, status)] * 9)
+    error = caller.fails()
+    assert error.disposition is Disposition.LATER
+    assert len(bedrock.requests) == len(caller.calls) == attempts
+
+
+def test_a_call_knows_its_bytes_and_the_tier_it_was_served_at(caller: Caller, bedrock: Any) -> None:
+    served = bedrock.good()
+    served[2]["serviceTier"] = {"type": "default"}
+    bedrock.answers(bedrock.error("ThrottlingException", 429), served)
+    done = caller.run(tier="flex")
+    assert caller.calls[0].tier == "flex"
+    assert done.call.tier == "default"  # Bedrock may fall back, and bills what it served
+    assert done.call.request_bytes == bedrock.requests[1].size
+
+
 def test_a_used_up_daily_quota_is_not_waited_for(caller: Caller, bedrock: Any) -> None:
     said = "Too many tokens per day, please wait before trying again."
     bedrock.answers(bedrock.error("ThrottlingException", 429, said))
@@ -221,7 +244,7 @@ def test_a_late_answer_is_not_asked_for_again(bedrock: Any, make_client: Callabl
     bedrock.answers(bedrock.silence, bedrock.good())
     caller = Caller(make_client(bedrock.url, read_timeout=0.3), bedrock)
     error = caller.fails()
-    assert (error.code, error.disposition) == ("read_timeout", Disposition.RETURN)
+    assert (error.code, error.disposition) == ("read_timeout", Disposition.LATER)
     assert len(bedrock.requests) == 1  # it may be billed: it is on record, and nobody repeats it here
     assert [call.code for call in caller.calls] == ["read_timeout"]
     assert caller.waits == []
@@ -230,7 +253,7 @@ def test_a_late_answer_is_not_asked_for_again(bedrock: Any, make_client: Callabl
 def test_a_broken_connection_is_not_tried_again(caller: Caller, bedrock: Any) -> None:
     bedrock.answers(bedrock.hang_up, bedrock.good())
     error = caller.fails()
-    assert (error.code, error.disposition) == ("connection_lost", Disposition.RETURN)
+    assert (error.code, error.disposition) == ("connection_lost", Disposition.LATER)
     assert len(bedrock.requests) == 1
     assert [call.code for call in caller.calls] == ["connection_lost"]
 
@@ -255,7 +278,7 @@ def test_a_proxys_page_is_not_blamed_on_the_image(caller: Caller, bedrock: Any, 
     ("raised", "code", "disposition", "recorded"),
     [
         (NoCredentialsError(), "bad_credentials", Disposition.FATAL, []),
-        (ResponseStreamingError(error="cut off"), "connection_lost", Disposition.RETURN, ["connection_lost"]),
+        (ResponseStreamingError(error="cut off"), "connection_lost", Disposition.LATER, ["connection_lost"]),
     ],
 )
 def test_what_boto3_raises_by_itself_is_typed(

@@ -46,6 +46,11 @@ _FORMATS: Final = {
 _COMMON: Final = ("a", "A", "aa", "AA", "aa-AA", "0", "00", "1.0", "#808080", "a-b", "a_b", "und", "1970-01-01")
 
 
+def reads_text(name: str) -> bool:
+    """Whether a field of that name is for the text in the picture."""
+    return _TEXT.search(name) is not None
+
+
 def sentence(picture: Picture, images: int = 1) -> str:
     """One sentence about a picture that begins by saying that a stand-in wrote it."""
     if picture.width == 0:

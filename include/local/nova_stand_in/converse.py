@@ -8,7 +8,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from include.local.nova_stand_in.answer import fitting_input, sentence
+from include.local.nova_stand_in.answer import fitting_input, reads_text, sentence
 from include.local.nova_stand_in.errors import BedrockError
 from include.local.nova_stand_in.picture import NOTHING, Picture
 from include.local.nova_stand_in.request_rules import ConverseRequest
@@ -75,6 +75,9 @@ def _spoilt(content: list[dict[str, Any]], stop_reason: str, forced: Forced) -> 
         use = {**use, "input": json.dumps(use["input"])[:-2]}
     elif forced.missing_field is not None:
         use = {**use, "input": {name: part for name, part in use["input"].items() if name != forced.missing_field}}
+    elif forced.transcribed is not None:
+        said = {name: forced.transcribed for name, was in use["input"].items() if reads_text(name) and was is not None}
+        use = {**use, "input": {**use["input"], **said}}
     elif forced.wrong_field is not None:
         was = use["input"].get(forced.wrong_field)
         use = {**use, "input": {**use["input"], forced.wrong_field: 7 if isinstance(was, str) else "not this type"}}

@@ -22,7 +22,8 @@ class Forced:
     A call matches when one of its S3 URIs contains `key_contains` (None: any call, with an image or not) and its
     number, counted from 1 in order of arrival, is in `calls` (empty: any), as long as `times` such calls have not been
     served (None: always). Of `error`, `malformed`, `stop_reason`, `missing_field` and `wrong_field` at most one may be
-    set; `latency_ms` can stand alone, and comes on top of the server's. Raises `ValueError` for what cannot be.
+    set; `transcribed` can stand alone, and so can `latency_ms`, which comes on top of the server's. Raises `ValueError`
+    for what cannot be.
     """
 
     key_contains: str | None = None
@@ -35,11 +36,12 @@ class Forced:
     missing_field: str | None = None  # a property left out of the tool's input
     wrong_field: str | None = None  # a property of the tool's input that gets a value of another type
     latency_ms: int = 0
+    transcribed: str | None = None  # what the picture says: goes into every field of the tool's input for text
 
     def __post_init__(self) -> None:
         effects = [self.error, self.malformed, self.stop_reason, self.missing_field, self.wrong_field]
         chosen = sum(effect is not None for effect in effects)
-        if chosen > 1 or (chosen == 0 and self.latency_ms == 0):
+        if chosen > 1 or (chosen == 0 and self.latency_ms == 0 and self.transcribed is None):
             raise ValueError("a forced rule has one of error, malformed, stop_reason, missing_field, wrong_field")
         if self.error is not None:
             status_of(self.error)

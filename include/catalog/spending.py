@@ -1,0 +1,75 @@
+"""What requests to Nova cost, asked of the rows, and a hold on what may still be spent; across tasks, runs and workers.
+
+A request's cost is what was paid; on the stand-in, which bills nothing, what it would have cost on AWS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, func, select, text, update
+
+from include.catalog.claims import held_by
+from include.catalog.errors import LeaseLost
+from include.catalog.records import SpendingLimit
+from include.catalog.store import Store
+from include.catalog.tables import image_attempts, image_claims
+
+_LOCK = 4_281_930_518  # any fixed number: names our advisory lock on PostgreSQL
+
+ROUNDING_USD = 1e-9  # sums of many small costs are not exact: less than this is no excess
+
+_attempt = image_attempts.c
+_COST = func.sum(func.coalesce(_attempt.cost_usd, _attempt.cost_usd_projected, 0.0))
+
+
+def spent_usd(
+    store: Store, *, run_id: str | None = None, since: datetime | None = None, until: datetime | None = None
+) -> float:
+    """US dollars of the requests recorded from `since` (inclusive) to `until` (exclusive), of one run or of all."""
+    with store.reading() as connection:
+        return _spent(connection, run_id, since, until)
+
+
+def reserve(
+    store: Store, owner: str, file_id: int, usd: float, limits: Sequence[SpendingLimit]
+) -> SpendingLimit | None:
+    """Set `usd` aside on the image's claim, unless that would pass a limit; return the limit that it would pass.
+
+    What is spent and what all living claims have set aside are read and written under one lock, so that no two tasks
+    can both take the last dollar. The reservation ends with the claim: when the outcome is written, or the lease ends.
+    Raises LeaseLost when the image is not the owner's any more.
+    """
+    with store.writing() as connection:
+        if connection.dialect.name == "postgresql":  # SQLite holds its write lock from BEGIN IMMEDIATE on
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        now = store.now()
+        for limit in limits:
+            spent = _spent(connection, limit.run_id, limit.since, None)
+            if spent + _reserved(connection, limit.run_id, file_id, now) + usd > limit.usd + ROUNDING_USD:
+                return limit
+        claim = held_by(connection, file_id)
+        if claim is None or claim.owner != owner:
+            raise LeaseLost(file_id, owner, claim.owner if claim else None)
+        connection.execute(update(image_claims).where(image_claims.c.file_id == file_id).values(reserved_usd=usd))
+    return None
+
+
+def _spent(connection: Connection, run_id: str | None, since: datetime | None, until: datetime | None) -> float:
+    conditions: list[ColumnElement[bool]] = [_attempt.called]
+    if run_id is not None:
+        conditions.append(_attempt.run_id == run_id)
+    if since is not None:
+        conditions.append(_attempt.recorded_at >= since)
+    if until is not None:
+        conditions.append(_attempt.recorded_at < until)
+    return float(connection.scalar(select(_COST).where(*conditions)) or 0.0)
+
+
+def _reserved(connection: Connection, run_id: str | None, but: int, now: datetime) -> float:
+    claim = image_claims.c
+    conditions = [claim.reserved_usd.is_not(None), claim.lease_until > now, claim.file_id != but]
+    if run_id is not None:
+        conditions.append(claim.run_id == run_id)
+    return float(connection.scalar(select(func.sum(claim.reserved_usd)).where(*conditions)) or 0.0)
