@@ -97,7 +97,28 @@ def plan_run(
     written when a limit does not pay for one image.
     """
     key = work_key(params, settings)
-    listed = catalog.select_unprocessed(
+    listed = _unprocessed(catalog, identity, params, window, key)
+    images, note = within_limits(catalog, listed, params, settings, identity.run_id)
+    projection = dataclasses.replace(
+        project(images, params, settings, catalog.proxy_bytes_per_pixel()),
+        images_left_pending=len(listed) - len(images),
+    )
+    log.info("listed %d images; projected: %s", len(listed), projection)
+    if note:
+        log.warning("%s", note)
+    if params.dry_run:
+        return Plan((), projection, note)
+    size = batch_size(len(images), params.batch_size, max_batches)
+    ids = [image.file_id for image in images]
+    batches = tuple(tuple(ids[start : start + size]) for start in range(0, len(ids), size))
+    stored = catalog.store_plan(_run_plan(identity, params, key, nova_endpoint, batches, note))
+    return Plan(stored, projection, note)
+
+
+def _unprocessed(
+    catalog: Catalog, identity: RunIdentity, params: PipelineParams, window: Window, key: WorkKey
+) -> list[SourceImage]:
+    return catalog.select_unprocessed(
         Selection(
             key=key,
             stages=params.wanted,
@@ -110,34 +131,28 @@ def plan_run(
             uploaded_to=params.uploaded_to or window.uploaded_to,
         )
     )
-    images, note = within_limits(catalog, listed, params, settings, identity.run_id)
-    projection = dataclasses.replace(
-        project(images, params, settings, catalog.proxy_bytes_per_pixel()),
-        images_left_pending=len(listed) - len(images),
+
+
+def _run_plan(
+    identity: RunIdentity,
+    params: PipelineParams,
+    key: WorkKey,
+    nova_endpoint: str | None,
+    batches: tuple[tuple[int, ...], ...],
+    note: str | None,
+) -> RunPlan:
+    return RunPlan(
+        run_id=identity.run_id,
+        dag_id=identity.dag_id,
+        dag_run_id=identity.dag_run_id,
+        params=params.as_json(),
+        key=key,
+        stages=params.wanted,
+        force=params.force,
+        nova_endpoint=nova_endpoint,
+        batches=batches,
+        note=note,
     )
-    log.info("listed %d images; projected: %s", len(listed), projection)
-    if note:
-        log.warning("%s", note)
-    if params.dry_run:
-        return Plan((), projection, note)
-    size = batch_size(len(images), params.batch_size, max_batches)
-    stored = catalog.store_plan(
-        RunPlan(
-            run_id=identity.run_id,
-            dag_id=identity.dag_id,
-            dag_run_id=identity.dag_run_id,
-            params=params.as_json(),
-            key=key,
-            stages=params.wanted,
-            force=params.force,
-            nova_endpoint=nova_endpoint,
-            batches=tuple(
-                tuple(image.file_id for image in images[start : start + size]) for start in range(0, len(images), size)
-            ),
-            note=note,
-        )
-    )
-    return Plan(stored, projection, note)
 
 
 def within_limits(
