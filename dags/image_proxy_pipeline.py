@@ -18,8 +18,8 @@ uploaded inside each interval), or by hand with params (everything unprocessed s
 
 **A bad picture never stops a run**: it is recorded on its row with a code and a message, and left alone until `force`.
 Infrastructure trouble fails the task; its retry repeats only images without an outcome. What only a person can mend (a
-permission, a setting, the pool) fails it at once. A spending limit that is reached ends the run green, with the rest
-pending.
+permission, a setting, the pool) fails it at once. A spending limit that is reached ends the run green, and the rest
+stays pending.
 
 **Needs** the connections `catalog_default` and `aws_default`, the pool `nova`, and `IMAGE_PROXY_BUCKET` in the
 environment.

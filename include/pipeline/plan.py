@@ -104,7 +104,29 @@ def plan_run(
     written when a limit does not pay for one image.
     """
     key = work_key(params, settings)
-    listed = catalog.select_unprocessed(
+    listed = _unprocessed(catalog, identity, params, window, key)
+    images, note = within_limits(catalog, listed, params, settings, identity.run_id)
+    projection = dataclasses.replace(
+        project(images, params, settings, catalog.proxy_bytes_per_pixel()),
+        images_left_pending=len(listed) - len(images),
+    )
+    log.info("listed %d images; projected: %s", len(listed), projection)
+    if note:
+        log.warning("%s", note)
+    if params.dry_run:
+        return Plan((), projection, note)
+    size = params.batch_size or batch_size(len(images), proxy_seconds(images))
+    size = max(size, math.ceil(len(images) / max_batches))  # or the plan could not be mapped
+    ids = [image.file_id for image in images]
+    batches = tuple(tuple(ids[start : start + size]) for start in range(0, len(ids), size))
+    stored = catalog.store_plan(_run_plan(identity, params, key, nova_endpoint, batches, note))
+    return Plan(stored, projection, note)
+
+
+def _unprocessed(
+    catalog: Catalog, identity: RunIdentity, params: PipelineParams, window: Window, key: WorkKey
+) -> list[SourceImage]:
+    return catalog.select_unprocessed(
         Selection(
             key=key,
             stages=params.wanted,
@@ -118,35 +140,28 @@ def plan_run(
             keep_mark=not params.dry_run,
         )
     )
-    images, note = within_limits(catalog, listed, params, settings, identity.run_id)
-    projection = dataclasses.replace(
-        project(images, params, settings, catalog.proxy_bytes_per_pixel()),
-        images_left_pending=len(listed) - len(images),
+
+
+def _run_plan(
+    identity: RunIdentity,
+    params: PipelineParams,
+    key: WorkKey,
+    nova_endpoint: str | None,
+    batches: tuple[tuple[int, ...], ...],
+    note: str | None,
+) -> RunPlan:
+    return RunPlan(
+        run_id=identity.run_id,
+        dag_id=identity.dag_id,
+        dag_run_id=identity.dag_run_id,
+        params=params.as_json(),
+        key=key,
+        stages=params.wanted,
+        force=params.force,
+        nova_endpoint=nova_endpoint,
+        batches=batches,
+        note=note,
     )
-    log.info("listed %d images; projected: %s", len(listed), projection)
-    if note:
-        log.warning("%s", note)
-    if params.dry_run:
-        return Plan((), projection, note)
-    size = params.batch_size or batch_size(len(images), proxy_seconds(images))
-    size = max(size, math.ceil(len(images) / max_batches))  # or the plan could not be mapped
-    stored = catalog.store_plan(
-        RunPlan(
-            run_id=identity.run_id,
-            dag_id=identity.dag_id,
-            dag_run_id=identity.dag_run_id,
-            params=params.as_json(),
-            key=key,
-            stages=params.wanted,
-            force=params.force,
-            nova_endpoint=nova_endpoint,
-            batches=tuple(
-                tuple(image.file_id for image in images[start : start + size]) for start in range(0, len(images), size)
-            ),
-            note=note,
-        )
-    )
-    return Plan(stored, projection, note)
 
 
 def within_limits(
