@@ -112,10 +112,13 @@ class PipelineParams:
     model_id: str = _param(
         DEFAULT_MODEL_ID,
         "Model",
-        "Inference profile that answers. Its prefix (us, eu, jp, global) says where data may be processed.",
+        "Inference profile that answers, and where it may process images: us. (Virginia, Ohio, Oregon), eu. "
+        "(Frankfurt, Stockholm, Milan, Spain, Ireland, Paris), jp. (Tokyo, Osaka), global. (any commercial AWS "
+        "region). It is called from the bucket's region.",
         type="string",
         minLength=1,
         maxLength=2048,
+        examples=[f"{geography}.amazon.nova-2-lite-v1:0" for geography in ("us", "eu", "jp", "global")],
     )
     max_failure_ratio: float = _param(
         0.2,
