@@ -7,7 +7,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Literal
 
 from include.catalog.records import Stage
@@ -21,7 +21,8 @@ class InvalidParams(ValueError):
     code = "invalid_params"
 
 
-def _param(default: Any, title: str, description: str, **schema: Any) -> Any:
+def param(default: Any, title: str, description: str, **schema: Any) -> Any:
+    """Return the field of a params dataclass, with what the trigger form shows and its JSON schema."""
     return dataclasses.field(default=default, metadata={"title": title, "description": description, "schema": schema})
 
 
@@ -32,7 +33,7 @@ _TIME = {"type": ["null", "string"], "format": "date-time", "examples": ["2026-1
 class PipelineParams:
     """What a person may choose for one run of `image_proxy_pipeline`."""
 
-    stages: tuple[str, ...] = _param(
+    stages: tuple[str, ...] = param(
         ("proxy", "analyse"),
         "Stages",
         "What to do: make proxies, have Nova analyse them, or both (one stage a line).",
@@ -42,7 +43,7 @@ class PipelineParams:
         uniqueItems=True,
         examples=["proxy", "analyse"],
     )
-    limit: int | None = _param(
+    limit: int | None = param(
         None,
         "Limit",
         "Take at most this many images, oldest upload first. Empty: 10,000.",
@@ -50,19 +51,19 @@ class PipelineParams:
         minimum=1,
         maximum=100_000,
     )
-    force: bool = _param(
+    force: bool = param(
         False,
         "Force",
         "Redo images that are done or failed before. What this run has redone is not redone again.",
         type="boolean",
     )
-    dry_run: bool = _param(
+    dry_run: bool = param(
         False,
         "Dry run",
         "Write nothing and call nobody: report what would be done, with projected bytes and cost.",
         type="boolean",
     )
-    file_ids: tuple[int, ...] | None = _param(
+    file_ids: tuple[int, ...] | None = param(
         None,
         "File ids",
         "Only these rows of the catalog's table files, for example [1, 2, 3]. Empty: all unprocessed images.",
@@ -70,13 +71,13 @@ class PipelineParams:
         items={"type": "integer", "minimum": 1},
         maxItems=10_000,
     )
-    uploaded_from: datetime | None = _param(
+    uploaded_from: datetime | None = param(
         None, "Uploaded from", "Only images uploaded at or after this time (with a UTC offset).", **_TIME
     )
-    uploaded_to: datetime | None = _param(
+    uploaded_to: datetime | None = param(
         None, "Uploaded to", "Only images uploaded before this time (with a UTC offset).", **_TIME
     )
-    batch_size: int | None = _param(
+    batch_size: int | None = param(
         None,
         "Batch size",
         "Images per mapped task. Empty: chosen so that scheduling stays under a tenth of the work.",
@@ -84,7 +85,7 @@ class PipelineParams:
         minimum=1,
         maximum=5000,
     )
-    target_short_side: int = _param(
+    target_short_side: int = param(
         896,
         "Target short side (px)",
         "Shorter side of a proxy. 896 is Nova's own threshold; more keeps small text readable.",
@@ -92,24 +93,22 @@ class PipelineParams:
         minimum=256,
         maximum=2048,
     )
-    detail: Literal["fixed", "auto"] = _param(
+    detail: Literal["fixed", "auto"] = param(
         "fixed",
         "Detail",
         "fixed: all proxies have the target short side. auto: pictures of small text keep the pixels that it needs.",
         type="string",
         enum=["fixed", "auto"],
     )
-    quality: int = _param(
-        85, "JPEG quality", "Quality of photographs' proxies.", type="integer", minimum=50, maximum=95
-    )
-    graphics_format: Literal["png", "webp"] = _param(
+    quality: int = param(85, "JPEG quality", "Quality of photographs' proxies.", type="integer", minimum=50, maximum=95)
+    graphics_format: Literal["png", "webp"] = param(
         "png",
         "Format of graphics",
         "For graphics, text and transparency: PNG, or lossless WebP (about a third smaller).",
         type="string",
         enum=["png", "webp"],
     )
-    model_id: str = _param(
+    model_id: str = param(
         DEFAULT_MODEL_ID,
         "Model",
         "Inference profile that answers, and where it may process images: us. (Virginia, Ohio, Oregon), eu. "
@@ -120,7 +119,7 @@ class PipelineParams:
         maxLength=2048,
         examples=[f"{geography}.amazon.nova-2-lite-v1:0" for geography in ("us", "eu", "jp", "global")],
     )
-    max_failure_ratio: float = _param(
+    max_failure_ratio: float = param(
         0.2,
         "Highest failure ratio",
         "The run is marked failed when more than this share of its attempted images failed.",
@@ -128,7 +127,7 @@ class PipelineParams:
         minimum=0,
         maximum=1,
     )
-    max_cost_usd: float | None = _param(
+    max_cost_usd: float | None = param(
         None,
         "Highest cost (US dollars)",
         "Refuse to start when the projected cost is above this. Empty: no limit.",
@@ -154,7 +153,7 @@ class PipelineParams:
         }
 
 
-def param_schemas() -> dict[str, dict[str, Any]]:
+def param_schemas(kind: type[Any] = PipelineParams) -> dict[str, dict[str, Any]]:
     """Return name -> JSON schema with default, title and description, in the order of the form."""
     return {
         field.name: {
@@ -163,21 +162,25 @@ def param_schemas() -> dict[str, dict[str, Any]]:
             "description": field.metadata["description"],
             **field.metadata["schema"],
         }
-        for field in dataclasses.fields(PipelineParams)
+        for field in dataclasses.fields(kind)
     }
 
 
 def parse_params(conf: Mapping[str, Any]) -> PipelineParams:
     """Check ``conf`` against the schemas and return it typed. Raises `InvalidParams`, naming each wrong param."""
-    schemas = param_schemas()
+    params = PipelineParams(**checked_values(conf, param_schemas()))
+    if params.uploaded_from and params.uploaded_to and params.uploaded_from >= params.uploaded_to:
+        raise InvalidParams("uploaded_from must be before uploaded_to")
+    return params
+
+
+def checked_values(conf: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the values of ``conf``, typed. Raises `InvalidParams`, naming each param that is unknown or wrong."""
     problems = [_unknown(name, schemas) for name in conf if name not in schemas]
     problems += [text for name, value in conf.items() if name in schemas for text in _wrong(name, value, schemas[name])]
     if problems:
         raise InvalidParams("; ".join(problems))
-    params = PipelineParams(**{name: _typed(name, value, schemas[name]) for name, value in conf.items()})
-    if params.uploaded_from and params.uploaded_to and params.uploaded_from >= params.uploaded_to:
-        raise InvalidParams("uploaded_from must be before uploaded_to")
-    return params
+    return {name: _typed(name, value, schemas[name]) for name, value in conf.items()}
 
 
 def _unknown(name: str, schemas: Mapping[str, Any]) -> str:
@@ -199,12 +202,19 @@ def _wrong(name: str, value: Any, schema: Mapping[str, Any]) -> list[str]:
             _typed(name, value, schema)
         except (ValueError, OverflowError):
             problems.append(f"{name}: {value!r} is not a time; type for example {schema['examples'][0]}")
+    if not problems and schema.get("format") == "date" and value is not None:
+        try:
+            date.fromisoformat(value)
+        except ValueError:
+            problems.append(f"{name}: {value!r} is not a day; type for example {schema['examples'][0]}")
     return problems
 
 
 def _typed(name: str, value: Any, schema: Mapping[str, Any]) -> Any:
     if isinstance(value, list):
         return tuple(int(item) if name == "file_ids" else item for item in value)
+    if schema.get("format") == "date" and value is not None:
+        return date.fromisoformat(value)
     if schema.get("format") == "date-time" and value is not None:
         return datetime.fromisoformat(value).astimezone(UTC)
     if isinstance(value, float) and "integer" in schema["type"]:  # 5.0 is an integer to JSON, and to nobody else

@@ -33,7 +33,7 @@ def _named(counts: Mapping[Outcome, int]) -> dict[str, int]:
     return {outcome.value: count for outcome, count in counts.items()}
 
 
-class _CatalogOperator(BaseOperator):
+class CatalogOperator(BaseOperator):
     """What all operators share: deployment settings, the catalog they name, and their docstring as the UI's doc."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -52,7 +52,7 @@ class _CatalogOperator(BaseOperator):
         return CatalogHook(settings.catalog_conn_id).get_conn()
 
 
-class PlanBatchesOperator(_CatalogOperator):
+class PlanBatchesOperator(CatalogOperator):
     """List unprocessed images, project their cost, and store the run's batches in the catalog.
 
     Returns one small mapping per batch (`run_id`, `batch_id`, `label`); membership stays on the catalog's rows.
@@ -94,7 +94,7 @@ class PlanBatchesOperator(_CatalogOperator):
         context["ti"].xcom_push(key="projection", value=projection)
 
 
-class ImageProxyOperator(_CatalogOperator):
+class ImageProxyOperator(CatalogOperator):
     """Make the proxies of one batch with all cores, and upload them to S3.
 
     With ``batch`` (from `PlanBatchesOperator`, mapped) it works on images that a run has planned. Without, it plans
@@ -200,7 +200,7 @@ class ImageProxyOperator(_CatalogOperator):
             self._stop.set()
 
 
-class NovaAnalysisOperator(_CatalogOperator):
+class NovaAnalysisOperator(CatalogOperator):
     """Have Nova describe one batch of proxies, and write each answer to the catalog before the next call.
 
     It keeps as many requests in flight as it takes slots of its pool (``pool_slots``), so that the pool bounds
@@ -245,7 +245,7 @@ class NovaAnalysisOperator(_CatalogOperator):
             self._stop.set()
 
 
-class SummariseRunOperator(_CatalogOperator):
+class SummariseRunOperator(CatalogOperator):
     """Close the run in the catalog and log its figures, all of them queried from its rows. Runs whatever happened."""
 
     ui_color = "#fdf3d8"
@@ -262,7 +262,7 @@ class SummariseRunOperator(_CatalogOperator):
         return report.counts()
 
 
-class RunGateOperator(_CatalogOperator):
+class RunGateOperator(CatalogOperator):
     """Fail the run when it did not do what it planned, judged from the catalog.
 
     Red when more than ``max_failure_ratio`` of the attempted images failed, or when any listed image has no outcome
