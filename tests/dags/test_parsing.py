@@ -35,7 +35,7 @@ def test_the_ui_says_what_it_is_and_what_each_task_and_param_does(name: str) -> 
     assert dag.tags and not dag.catchup
     for task in dag.tasks:
         assert task.doc_md == inspect.getdoc(type(task)), task.task_id
-    for param in dag.params:
-        schema = dag.params.get_param(param).schema
-        assert schema["title"] and schema["description"].endswith("."), param
-        assert "type" in schema, param
+    for name_of_param in dag.params:
+        param = dag.params.get_param(name_of_param)
+        assert param.schema["title"] and param.description.endswith("."), name_of_param
+        assert "type" in param.schema, name_of_param
