@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from include.catalog.catalog import Catalog
 
 
-def _identity(context: Context, task: str | None = None) -> RunIdentity:
+def identity_of(context: Context, task: str | None = None) -> RunIdentity:
+    """Return the run's name in the catalog."""
     run = context["dag_run"]
     return RunIdentity(run.dag_id, run.run_id, task)
 
@@ -73,7 +74,7 @@ class PlanBatchesOperator(CatalogOperator):
             settings = self.settings()
             plan = plan_run(
                 self.catalog(settings),
-                _identity(context),
+                identity_of(context),
                 params,
                 settings,
                 window_of(run.run_type, run.data_interval_start, run.data_interval_end, run.start_date),
@@ -84,7 +85,7 @@ class PlanBatchesOperator(CatalogOperator):
             raise AirflowFailException(f"{error.code}: {error}") from error
         self._tell(context, dataclasses.asdict(plan.projection), params)
         return [
-            {"run_id": _identity(context).run_id, "batch_id": batch.batch_id, "label": _label(batch)}
+            {"run_id": identity_of(context).run_id, "batch_id": batch.batch_id, "label": _label(batch)}
             for batch in plan.batches
         ]
 
@@ -172,7 +173,7 @@ class ImageProxyOperator(CatalogOperator):
 
         params = self._own_params()
         instance = context["ti"]
-        identity = _identity(context, f"{instance.task_id}[{instance.map_index}]")
+        identity = identity_of(context, f"{instance.task_id}[{instance.map_index}]")
         plan = plan_run(catalog, identity, params, settings, Window(), nova_endpoint=None, max_batches=1)
         return [(identity.run_id, batch.batch_id) for batch in plan.batches]
 
@@ -254,7 +255,7 @@ class SummariseRunOperator(CatalogOperator):
         from include.pipeline.summary import summarise
 
         catalog = self.catalog(self.settings())
-        report = summarise(catalog, _identity(context).run_id)
+        report = summarise(catalog, identity_of(context).run_id)
         if report is None:
             self.log.info("no run is stored: a dry run, or planning failed")
             return {}
@@ -278,7 +279,7 @@ class RunGateOperator(CatalogOperator):
         if params.dry_run:
             return
         try:
-            check_run(self.catalog(self.settings()), _identity(context).run_id, params.max_failure_ratio)
+            check_run(self.catalog(self.settings()), identity_of(context).run_id, params.max_failure_ratio)
         except RunRejected as error:
             raise AirflowFailException(str(error)) from error
 
