@@ -73,8 +73,12 @@ def plan_evaluation(
 ) -> Evaluation:
     """Draw the sample, check the projected cost, and store the evaluation. A retry gets what was stored first.
 
-    Raises `NothingToEvaluate`, `CostLimitExceeded`, NovaError (FATAL: unknown model or price).
+    Raises `NothingToEvaluate`, `CostLimitExceeded`, `UnusableDestination` (of the report), NovaError (FATAL: unknown
+    model or price).
     """
+    from include.storage.destinations import parse_destination
+
+    parse_destination(params.report_uri or settings.report_uri or ".")
     stored = catalog.evaluation(run_id)
     if stored is not None:
         return stored
@@ -374,10 +378,12 @@ def report_evaluation(catalog: Catalog, run_id: str, s3: Any, settings: Settings
     left = sum(map(len, budget.open_slots(evaluation.file_ids).values()))
     stopped = bool(left) and budget.exhausted
     report = build_evaluation_report(evaluation, calls, open_calls=left, stopped_by_cost=stopped)
-    address = params.report_uri or settings.report_uri
-    uri = _write_files(report, run_id, address, s3, settings) if address else None
     note = report.data["warning"] if not left else f"{left} calls are open"
-    catalog.finish_evaluation(run_id, report.data, note=note, report_uri=uri)
+    catalog.finish_evaluation(run_id, report.data, note=note, report_uri=None)
+    address = params.report_uri or settings.report_uri
+    if address:  # after the catalog has it, so that a full disk costs the file and not the report
+        uri = _write_files(report, run_id, address, s3, settings)
+        catalog.finish_evaluation(run_id, report.data, note=note, report_uri=uri)
     return report
 
 

@@ -37,6 +37,7 @@ class PlanEvaluationOperator(CatalogOperator):
         from include.pipeline.params import InvalidParams
         from include.pipeline.plan import CostLimitExceeded
         from include.pipeline.settings import SettingsError
+        from include.storage.destinations import UnusableDestination
 
         settings = self.settings()
         try:
@@ -45,7 +46,14 @@ class PlanEvaluationOperator(CatalogOperator):
             endpoint = nova_hook(settings, params.model_id).endpoint
             run_id = identity_of(context).run_id
             evaluation = plan_evaluation(self.catalog(settings), run_id, params, settings, nova_endpoint=endpoint)
-        except (InvalidParams, SettingsError, NothingToEvaluate, CostLimitExceeded, NovaError) as error:
+        except (
+            InvalidParams,
+            SettingsError,
+            NothingToEvaluate,
+            CostLimitExceeded,
+            UnusableDestination,
+            NovaError,
+        ) as error:
             raise AirflowFailException(f"{error.code}: {error}") from error
         pictures, questions = len(evaluation.file_ids), len(evaluation.file_ids) * len(params.calls_a_picture)
         self.log.info("%d pictures, %d questions to %s", pictures, questions, endpoint)

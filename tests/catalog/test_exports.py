@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,3 +84,10 @@ def test_a_stream_left_early_holds_nobody_up(catalog: Catalog) -> None:
     next(stream)
     process(catalog, "second", *add(catalog, 1), force=True)
     assert next(stream)["file_id"] == two
+
+
+def test_each_column_of_the_view_is_documented_in_its_order() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "catalog.md").read_text("utf-8")
+    section = page.partition("## `current_image_analyses`")[2].partition("\n## ")[0]
+    names = [name for line in section.splitlines() if line.startswith("| `") for name in line.split("|")[1].split(",")]
+    assert [name.strip(" `") for name in names] == [column.name for column in current_image_analyses.c]

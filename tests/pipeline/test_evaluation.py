@@ -29,6 +29,8 @@ from include.pipeline.evaluation import (
 from include.pipeline.evaluation_params import parse_evaluation
 from include.pipeline.plan import CostLimitExceeded
 from include.pipeline.settings import Settings, load_settings
+from include.storage.destinations import UnusableDestination
+from include.storage.errors import StorageUnavailable
 from tests.dags.conftest import photograph
 from tests.pipeline.conftest import Ground
 from tests.pipeline.test_analysis import nova_client
@@ -285,6 +287,23 @@ def test_the_report_is_kept_in_the_catalog_and_in_files(trial: Trial, tmp_path: 
     assert json.loads(data.read_text()) == said
     assert stored.report_uri == data.as_uri()
     assert "MEANINGLESS FOR NOVA" in page.read_text().splitlines()[2]
+
+
+def test_a_report_that_could_not_be_written_is_refused_before_anything_is_paid(trial: Trial) -> None:
+    two_pictures(trial)
+    with pytest.raises(UnusableDestination, match="ftp://"):
+        trial.plan(report_uri="ftp://somewhere")
+
+
+def test_a_report_file_that_fails_leaves_the_report_in_the_catalog(trial: Trial, tmp_path: Path) -> None:
+    two_pictures(trial)
+    (tmp_path / "file").write_text("in the way")
+    trial.plan(report_uri=str(tmp_path / "file" / "reports"))
+    trial.ask()
+    with pytest.raises(StorageUnavailable):
+        trial.report()
+    stored = trial.ground.catalog.evaluation(RUN)
+    assert stored is not None and stored.report is not None and stored.report_uri is None
 
 
 def test_an_answer_that_somebody_else_got_meanwhile_is_a_duplicate_that_was_paid(trial: Trial) -> None:
