@@ -40,7 +40,7 @@ from include.pipeline.batches import RunCancelled
 from include.pipeline.copies import Copy, CopyMaker, evaluation_folder, remove_folder
 from include.pipeline.evaluation_params import AUTO, ORIGINAL, EvaluationParams, parse_evaluation
 from include.pipeline.plan import ASSUMED_DIMENSIONS, CostLimitExceeded
-from include.pipeline.proxies import cores, decode_limits
+from include.pipeline.proxies import _limits, cores
 from include.pipeline.settings import Settings
 from include.savings.evaluation import SAME_SIZE, EvaluationReport, build_evaluation_report
 from include.savings.evaluation_text import evaluation_markdown
@@ -60,6 +60,12 @@ class NothingToEvaluate(ValueError):
     """There is no picture to evaluate; the message says why."""
 
     code = "nothing_to_evaluate"
+
+
+class PromptChanged(ValueError):
+    """The prompt of the deployment is not the one that the evaluation was planned with: answers would not compare."""
+
+    code = "prompt_changed"
 
 
 class EvaluationIncomplete(RuntimeError):
@@ -91,7 +97,7 @@ def plan_evaluation(
         raise NothingToEvaluate(f"not images of the catalog: {', '.join(map(str, unknown[:10]))}")
     if not file_ids:
         raise NothingToEvaluate("the catalog has no image that is larger than its proxy would be")
-    prompt = load_prompt(settings.prompt_file)
+    prompt = _prompt(settings)
     _check_cost(catalog, file_ids, params, settings, prompt)
     return catalog.store_evaluation(
         NewEvaluation(run_id, params.as_json(), params.model_id, prompt.version, nova_endpoint, file_ids)
@@ -120,8 +126,12 @@ def _check_cost(
 
 def call_cost(params: EvaluationParams, settings: Settings) -> float:
     """Return the projected US dollars of one question about an original of common size."""
-    prompt = load_prompt(settings.prompt_file)
+    prompt = _prompt(settings)
     return projected_cost_usd(params.model_id, *ASSUMED_ORIGINAL, prompt, overrides=settings.price_overrides)
+
+
+def _prompt(settings: Settings) -> Prompt:
+    return load_prompt(settings.prompt_file)
 
 
 def _dimensions(size: str, width: int, height: int) -> tuple[int, int]:
@@ -150,14 +160,14 @@ class EvaluationStage:
         """Make copies at each size and ask about each; return the number of calls by what came of them.
 
         Raises `EvaluationIncomplete` when answers are missing that a retry may get, `NovaRefused` when a permission or
-        the model is missing, `RunCancelled` when stopped, `StorageUnavailable`.
+        the model is missing, `PromptChanged`, `RunCancelled` when stopped, `StorageUnavailable`.
         """
         evaluation = self.catalog.evaluation(run_id)
         if evaluation is None:
             raise NothingToEvaluate(f"no evaluation is stored for {run_id!r}: planning did not finish")
         params = parse_evaluation(evaluation.params)
         budget = Budget(params, self.catalog.evaluation_calls(run_id), call_cost(params, self.settings))
-        asking = _Asking(self, run_id, params, budget)
+        asking = _Asking(self, run_id, params, self._prompt_of(evaluation), budget)
         try:
             with tempfile.TemporaryDirectory(prefix="evaluation-", dir=self.settings.temp_dir) as scratch:
                 copies = self._make_copies(asking, budget.open_slots(evaluation.file_ids), Path(scratch))
@@ -172,12 +182,21 @@ class EvaluationStage:
             raise EvaluationIncomplete(f"{left} questions have no answer yet; a retry asks those only")
         return {**budget.outcomes, "open": left}
 
+    def _prompt_of(self, evaluation: Evaluation) -> Prompt:
+        prompt = _prompt(self.settings)
+        if prompt.version != evaluation.prompt_version:
+            raise PromptChanged(
+                f"the evaluation was planned with the prompt {evaluation.prompt_version}, but this worker has "
+                f"{prompt.version}: start a new one"
+            )
+        return prompt
+
     def _make_copies(
         self, asking: _Asking, slots: Mapping[int, Sequence[_Slot]], scratch: Path
     ) -> dict[int, dict[_Slot, Copy]]:
         """Each picture's copies by slot; what cannot be made or need not be asked is a row in the catalog."""
         threads, source_s3 = self.settings.workers or cores(), self.source_s3 or self.s3
-        with DecodeWorkers(threads, decode_limits(self.settings)) as workers, ThreadPoolExecutor(threads) as pool:
+        with DecodeWorkers(threads, _limits(self.settings)) as workers, ThreadPoolExecutor(threads) as pool:
             maker = CopyMaker(self.s3, source_s3, self.settings, asking.params, workers, scratch)
             folder = evaluation_folder(self.settings, asking.run_id)
 
@@ -252,6 +271,7 @@ class _Asking:
     stage: EvaluationStage
     run_id: str
     params: EvaluationParams
+    prompt: Prompt
     budget: Budget
 
     def all(self, copies: Mapping[int, Mapping[_Slot, Copy]]) -> None:
@@ -288,7 +308,7 @@ class _Asking:
                 model_id=self.params.model_id,
                 image_uri=copy.uri,
                 image_format=copy.format,
-                prompt=load_prompt(stage.settings.prompt_file),
+                prompt=self.prompt,
                 bucket_owner=stage.settings.bucket_owner,
                 on_call=lambda call: self._record(self._call(file_id, slot, copy, call)),
                 wait=stage.stop.wait,

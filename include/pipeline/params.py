@@ -26,6 +26,9 @@ def param(default: Any, title: str, description: str, **schema: Any) -> Any:
     return dataclasses.field(default=default, metadata={"title": title, "description": description, "schema": schema})
 
 
+_param = param
+
+
 _TIME = {"type": ["null", "string"], "format": "date-time", "examples": ["2026-11-01T00:00:00+00:00"]}
 
 
@@ -33,7 +36,7 @@ _TIME = {"type": ["null", "string"], "format": "date-time", "examples": ["2026-1
 class PipelineParams:
     """What a person may choose for one run of `image_proxy_pipeline`."""
 
-    stages: tuple[str, ...] = param(
+    stages: tuple[str, ...] = _param(
         ("proxy", "analyse"),
         "Stages",
         "What to do: make proxies, have Nova analyse them, or both (one stage a line).",
@@ -43,7 +46,7 @@ class PipelineParams:
         uniqueItems=True,
         examples=["proxy", "analyse"],
     )
-    limit: int | None = param(
+    limit: int | None = _param(
         None,
         "Limit",
         "Take at most this many images, oldest upload first. Empty: 10,000.",
@@ -51,19 +54,19 @@ class PipelineParams:
         minimum=1,
         maximum=100_000,
     )
-    force: bool = param(
+    force: bool = _param(
         False,
         "Force",
         "Redo images that are done or failed before. What this run has redone is not redone again.",
         type="boolean",
     )
-    dry_run: bool = param(
+    dry_run: bool = _param(
         False,
         "Dry run",
         "Write nothing and call nobody: report what would be done, with projected bytes and cost.",
         type="boolean",
     )
-    file_ids: tuple[int, ...] | None = param(
+    file_ids: tuple[int, ...] | None = _param(
         None,
         "File ids",
         "Only these rows of the catalog's table files, for example [1, 2, 3]. Empty: all unprocessed images.",
@@ -71,13 +74,13 @@ class PipelineParams:
         items={"type": "integer", "minimum": 1},
         maxItems=10_000,
     )
-    uploaded_from: datetime | None = param(
+    uploaded_from: datetime | None = _param(
         None, "Uploaded from", "Only images uploaded at or after this time (with a UTC offset).", **_TIME
     )
-    uploaded_to: datetime | None = param(
+    uploaded_to: datetime | None = _param(
         None, "Uploaded to", "Only images uploaded before this time (with a UTC offset).", **_TIME
     )
-    batch_size: int | None = param(
+    batch_size: int | None = _param(
         None,
         "Batch size",
         "Images per mapped task. Empty: chosen so that scheduling stays under a tenth of the work.",
@@ -85,7 +88,7 @@ class PipelineParams:
         minimum=1,
         maximum=5000,
     )
-    target_short_side: int = param(
+    target_short_side: int = _param(
         896,
         "Target short side (px)",
         "Shorter side of a proxy. 896 is Nova's own threshold; more keeps small text readable.",
@@ -93,22 +96,24 @@ class PipelineParams:
         minimum=256,
         maximum=2048,
     )
-    detail: Literal["fixed", "auto"] = param(
+    detail: Literal["fixed", "auto"] = _param(
         "fixed",
         "Detail",
         "fixed: all proxies have the target short side. auto: pictures of small text keep the pixels that it needs.",
         type="string",
         enum=["fixed", "auto"],
     )
-    quality: int = param(85, "JPEG quality", "Quality of photographs' proxies.", type="integer", minimum=50, maximum=95)
-    graphics_format: Literal["png", "webp"] = param(
+    quality: int = _param(
+        85, "JPEG quality", "Quality of photographs' proxies.", type="integer", minimum=50, maximum=95
+    )
+    graphics_format: Literal["png", "webp"] = _param(
         "png",
         "Format of graphics",
         "For graphics, text and transparency: PNG, or lossless WebP (about a third smaller).",
         type="string",
         enum=["png", "webp"],
     )
-    model_id: str = param(
+    model_id: str = _param(
         DEFAULT_MODEL_ID,
         "Model",
         "Inference profile that answers, and where it may process images: us. (Virginia, Ohio, Oregon), eu. "
@@ -119,7 +124,7 @@ class PipelineParams:
         maxLength=2048,
         examples=[f"{geography}.amazon.nova-2-lite-v1:0" for geography in ("us", "eu", "jp", "global")],
     )
-    max_failure_ratio: float = param(
+    max_failure_ratio: float = _param(
         0.2,
         "Highest failure ratio",
         "The run is marked failed when more than this share of its attempted images failed.",
@@ -127,7 +132,7 @@ class PipelineParams:
         minimum=0,
         maximum=1,
     )
-    max_cost_usd: float | None = param(
+    max_cost_usd: float | None = _param(
         None,
         "Highest cost (US dollars)",
         "Refuse to start when the projected cost is above this. Empty: no limit.",

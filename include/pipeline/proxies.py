@@ -98,7 +98,7 @@ class ProxyStage:
         with (
             LeaseKeeper(self.catalog, owner, self.settings.lease_seconds),
             tempfile.TemporaryDirectory(prefix="image-proxy-", dir=self.settings.temp_dir) as scratch,
-            DecodeWorkers(count, decode_limits(self.settings)) as workers,
+            DecodeWorkers(count, _limits(self.settings)) as workers,
         ):
             image = _OneImage(self, run_id, owner, workers, Path(scratch))
             counts.update(work_through(batch, image.decide, count + TRANSFER_THREADS, self.stop))
@@ -260,7 +260,7 @@ def _proxied(output: Path, result: ProxyResult) -> Served:
     return Served(output, Outcome.PROXIED, result.action, result.format, result.proxy_dimensions)
 
 
-def decode_limits(settings: Settings) -> Limits:
+def _limits(settings: Settings) -> Limits:
     return Limits(
         max_pixels=settings.max_pixels,
         max_bytes=settings.max_source_bytes,

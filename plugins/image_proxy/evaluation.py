@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from image_proxy.operators import CatalogOperator, identity_of
+from image_proxy.operators import _CatalogOperator, _identity
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -20,7 +20,7 @@ def _s3(conn_id: str | None) -> Any:
     return S3Hook(conn_id).conn
 
 
-class PlanEvaluationOperator(CatalogOperator):
+class PlanEvaluationOperator(_CatalogOperator):
     """Draw the sample and check the projected cost; the sample is stored, so that a retry takes the same pictures.
 
     Wrong params, an empty sample and a projected cost above `max_cost_usd` fail the task at once, before anything is
@@ -44,7 +44,7 @@ class PlanEvaluationOperator(CatalogOperator):
             params = parse_evaluation({**dict(context["params"]), **(context["dag_run"].conf or {})})
             _ = settings.required_bucket
             endpoint = nova_hook(settings, params.model_id).endpoint
-            run_id = identity_of(context).run_id
+            run_id = _identity(context).run_id
             evaluation = plan_evaluation(self.catalog(settings), run_id, params, settings, nova_endpoint=endpoint)
         except (
             InvalidParams,
@@ -60,7 +60,7 @@ class PlanEvaluationOperator(CatalogOperator):
         return {"pictures": pictures, "questions": questions}
 
 
-class EvaluateProxiesOperator(CatalogOperator):
+class EvaluateProxiesOperator(_CatalogOperator):
     """Copy each picture of the sample at each size into a temporary folder of the bucket, and have Nova describe all.
 
     It keeps as many requests in flight as it takes slots of its pool (``pool_slots``). Each answer is in the catalog
@@ -77,11 +77,11 @@ class EvaluateProxiesOperator(CatalogOperator):
     def execute(self, context: Context) -> Mapping[str, int]:
         from image_proxy.hooks import nova_hook
         from include.pipeline.analysis import NovaRefused
-        from include.pipeline.evaluation import EvaluationStage, NothingToEvaluate
+        from include.pipeline.evaluation import EvaluationStage, NothingToEvaluate, PromptChanged
 
         self._stop = threading.Event()
         settings = self.settings()
-        catalog, run_id = self.catalog(settings), identity_of(context).run_id
+        catalog, run_id = self.catalog(settings), _identity(context).run_id
         evaluation = catalog.evaluation(run_id)
         if evaluation is None:
             raise AirflowFailException(f"no evaluation is stored for {run_id}: planning did not finish")
@@ -91,7 +91,7 @@ class EvaluateProxiesOperator(CatalogOperator):
         stage = EvaluationStage(catalog, nova, s3, settings, self.pool_slots, self._stop, source_s3)
         try:
             counts = stage.run(run_id)
-        except (NovaRefused, NothingToEvaluate) as error:
+        except (NovaRefused, NothingToEvaluate, PromptChanged) as error:
             raise AirflowFailException(f"{error.code}: {error}") from error
         self.log.info("calls: %s", counts)
         return counts
@@ -102,7 +102,7 @@ class EvaluateProxiesOperator(CatalogOperator):
             self._stop.set()
 
 
-class ReportEvaluationOperator(CatalogOperator):
+class ReportEvaluationOperator(_CatalogOperator):
     """Build the report from the catalog, store it there and in files, and print it into the log.
 
     Runs whatever became of the questions, and is red when some have no answer, unless the highest cost was reached.
@@ -119,7 +119,7 @@ class ReportEvaluationOperator(CatalogOperator):
         settings = self.settings()
         try:
             report = report_evaluation(
-                self.catalog(settings), identity_of(context).run_id, _s3(settings.aws_conn_id), settings
+                self.catalog(settings), _identity(context).run_id, _s3(settings.aws_conn_id), settings
             )
         except (NothingToEvaluate, UnusableDestination) as error:
             raise AirflowFailException(f"{error.code}: {error}") from error
@@ -130,7 +130,7 @@ class ReportEvaluationOperator(CatalogOperator):
         return report.headline()
 
 
-class RemoveCopiesOperator(CatalogOperator):
+class RemoveCopiesOperator(_CatalogOperator):
     """Remove the evaluation's copies from the bucket, should a task that was killed have left any. Runs in any case."""
 
     ui_color = "#eeeeee"
@@ -139,6 +139,6 @@ class RemoveCopiesOperator(CatalogOperator):
         from include.pipeline.evaluation import remove_copies
 
         settings = self.settings()
-        removed = remove_copies(_s3(settings.aws_conn_id), settings, identity_of(context).run_id)
+        removed = remove_copies(_s3(settings.aws_conn_id), settings, _identity(context).run_id)
         self.log.info("removed %d copies that were left", removed)
         return removed

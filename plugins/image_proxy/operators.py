@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from include.catalog.catalog import Catalog
 
 
-def identity_of(context: Context, task: str | None = None) -> RunIdentity:
-    """Return the run's name in the catalog."""
+def _identity(context: Context, task: str | None = None) -> RunIdentity:
     run = context["dag_run"]
     return RunIdentity(run.dag_id, run.run_id, task)
 
@@ -34,7 +33,7 @@ def _named(counts: Mapping[Outcome, int]) -> dict[str, int]:
     return {outcome.value: count for outcome, count in counts.items()}
 
 
-class CatalogOperator(BaseOperator):
+class _CatalogOperator(BaseOperator):
     """What all operators share: deployment settings, the catalog they name, and their docstring as the UI's doc."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -53,7 +52,7 @@ class CatalogOperator(BaseOperator):
         return CatalogHook(settings.catalog_conn_id).get_conn()
 
 
-class PlanBatchesOperator(CatalogOperator):
+class PlanBatchesOperator(_CatalogOperator):
     """List unprocessed images, project their cost, and store the run's batches in the catalog.
 
     Returns one small mapping per batch (`run_id`, `batch_id`, `label`); membership stays on the catalog's rows.
@@ -74,7 +73,7 @@ class PlanBatchesOperator(CatalogOperator):
             settings = self.settings()
             plan = plan_run(
                 self.catalog(settings),
-                identity_of(context),
+                _identity(context),
                 params,
                 settings,
                 window_of(run.run_type, run.data_interval_start, run.data_interval_end, run.start_date),
@@ -85,7 +84,7 @@ class PlanBatchesOperator(CatalogOperator):
             raise AirflowFailException(f"{error.code}: {error}") from error
         self._tell(context, dataclasses.asdict(plan.projection), params)
         return [
-            {"run_id": identity_of(context).run_id, "batch_id": batch.batch_id, "label": _label(batch)}
+            {"run_id": _identity(context).run_id, "batch_id": batch.batch_id, "label": _label(batch)}
             for batch in plan.batches
         ]
 
@@ -95,7 +94,7 @@ class PlanBatchesOperator(CatalogOperator):
         context["ti"].xcom_push(key="projection", value=projection)
 
 
-class ImageProxyOperator(CatalogOperator):
+class ImageProxyOperator(_CatalogOperator):
     """Make the proxies of one batch with all cores, and upload them to S3.
 
     With ``batch`` (from `PlanBatchesOperator`, mapped) it works on images that a run has planned. Without, it plans
@@ -173,7 +172,7 @@ class ImageProxyOperator(CatalogOperator):
 
         params = self._own_params()
         instance = context["ti"]
-        identity = identity_of(context, f"{instance.task_id}[{instance.map_index}]")
+        identity = _identity(context, f"{instance.task_id}[{instance.map_index}]")
         plan = plan_run(catalog, identity, params, settings, Window(), nova_endpoint=None, max_batches=1)
         return [(identity.run_id, batch.batch_id) for batch in plan.batches]
 
@@ -201,7 +200,7 @@ class ImageProxyOperator(CatalogOperator):
             self._stop.set()
 
 
-class NovaAnalysisOperator(CatalogOperator):
+class NovaAnalysisOperator(_CatalogOperator):
     """Have Nova describe one batch of proxies, and write each answer to the catalog before the next call.
 
     It keeps as many requests in flight as it takes slots of its pool (``pool_slots``), so that the pool bounds
@@ -246,7 +245,7 @@ class NovaAnalysisOperator(CatalogOperator):
             self._stop.set()
 
 
-class SummariseRunOperator(CatalogOperator):
+class SummariseRunOperator(_CatalogOperator):
     """Close the run in the catalog and log its figures, all of them queried from its rows. Runs whatever happened."""
 
     ui_color = "#fdf3d8"
@@ -255,7 +254,7 @@ class SummariseRunOperator(CatalogOperator):
         from include.pipeline.summary import summarise
 
         catalog = self.catalog(self.settings())
-        report = summarise(catalog, identity_of(context).run_id)
+        report = summarise(catalog, _identity(context).run_id)
         if report is None:
             self.log.info("no run is stored: a dry run, or planning failed")
             return {}
@@ -263,7 +262,7 @@ class SummariseRunOperator(CatalogOperator):
         return report.counts()
 
 
-class RunGateOperator(CatalogOperator):
+class RunGateOperator(_CatalogOperator):
     """Fail the run when it did not do what it planned, judged from the catalog.
 
     Red when more than ``max_failure_ratio`` of the attempted images failed, or when any listed image has no outcome
@@ -279,7 +278,7 @@ class RunGateOperator(CatalogOperator):
         if params.dry_run:
             return
         try:
-            check_run(self.catalog(self.settings()), identity_of(context).run_id, params.max_failure_ratio)
+            check_run(self.catalog(self.settings()), _identity(context).run_id, params.max_failure_ratio)
         except RunRejected as error:
             raise AirflowFailException(str(error)) from error
 

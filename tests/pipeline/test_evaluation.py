@@ -23,6 +23,7 @@ from include.pipeline.evaluation import (
     EvaluationIncomplete,
     EvaluationStage,
     NothingToEvaluate,
+    PromptChanged,
     plan_evaluation,
     report_evaluation,
 )
@@ -287,6 +288,15 @@ def test_the_report_is_kept_in_the_catalog_and_in_files(trial: Trial, tmp_path: 
     assert json.loads(data.read_text()) == said
     assert stored.report_uri == data.as_uri()
     assert "MEANINGLESS FOR NOVA" in page.read_text().splitlines()[2]
+
+
+def test_a_prompt_that_changed_since_is_not_asked_with(trial: Trial, tmp_path: Path) -> None:
+    two_pictures(trial)
+    trial.plan()
+    (tmp_path / "mine.txt").write_text("Describe the picture as a poem.")
+    with pytest.raises(PromptChanged, match=r"planned with the prompt image_analysis_v1-.* has mine-"):
+        trial.ask(prompt_file=tmp_path / "mine.txt")
+    assert trial.stand_in.calls() == ()
 
 
 def test_a_report_that_could_not_be_written_is_refused_before_anything_is_paid(trial: Trial) -> None:
