@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Engine
 
-from include.catalog import claims, daily, lookups, registration, reports, results, runs, selection, spending
+from include.catalog import (
+    claims,
+    daily,
+    evaluations,
+    exports,
+    lookups,
+    registration,
+    reports,
+    results,
+    runs,
+    selection,
+    spending,
+)
 from include.catalog.columns import Clock, utc_now
 from include.catalog.records import (
+    AnalysisFilter,
     ClaimedBatch,
     DayFigures,
+    Evaluation,
+    EvaluationCall,
     Failure,
     ImageReport,
     NewAnalysis,
+    NewEvaluation,
     NewImage,
     NewProxy,
     NovaCall,
@@ -181,3 +197,35 @@ class Catalog:
     def daily_figures(self, first: date, last: date) -> list[DayFigures]:
         """The work of each UTC day, both ends inclusive, over all runs."""
         return daily.daily_figures(self._store, first, last)
+
+    # -- export and evaluation -----------------------------------------------------------------------------------
+
+    def current_analyses(self, wanted: AnalysisFilter) -> Iterator[Mapping[str, Any]]:
+        """Rows of the view `current_image_analyses` that pass the filter, as a stream."""
+        return exports.current_analyses(self._store, wanted)
+
+    def sample_images(self, size: int, seed: int, short_side: int) -> tuple[int, ...]:
+        """Ids of images chosen at random among those not known to be smaller than `short_side` px."""
+        return evaluations.sample_images(self._store, size, seed, short_side)
+
+    def store_evaluation(self, evaluation: NewEvaluation) -> Evaluation:
+        """Writes an evaluation; again for the same run it returns what is there."""
+        return evaluations.store_evaluation(self._store, evaluation)
+
+    def evaluation(self, run_id: str) -> Evaluation | None:
+        """A stored evaluation, None before it is planned."""
+        return evaluations.evaluation(self._store, run_id)
+
+    def record_evaluation_call(self, run_id: str, call: EvaluationCall) -> None:
+        """A request of an evaluation and what came of it, or why there was none."""
+        evaluations.record_call(self._store, run_id, call)
+
+    def evaluation_calls(self, run_id: str) -> list[EvaluationCall]:
+        """All calls of an evaluation, in the order in which they were recorded."""
+        return evaluations.calls(self._store, run_id)
+
+    def finish_evaluation(
+        self, run_id: str, report: Mapping[str, Any], *, note: str | None, report_uri: str | None
+    ) -> None:
+        """The report of an evaluation, and where its file went."""
+        evaluations.finish(self._store, run_id, report, note=note, report_uri=report_uri)

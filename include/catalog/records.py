@@ -364,3 +364,88 @@ class RunFigures:
     def seconds(self) -> float | None:
         """Return wall seconds from planning to the summary; None while the run goes on."""
         return None if self.finished_at is None else (self.finished_at - self.started_at).total_seconds()
+
+
+# -- export and evaluation -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisFilter:
+    """Which current analyses are exported; None is any. All that are given must hold."""
+
+    run_id: str | None = None  # written by this run
+    written_from: datetime | None = None  # inclusive
+    written_to: datetime | None = None  # exclusive
+    model_id: str | None = None
+    prompt_version: str | None = None
+    endpoint: str | None = None  # "aws" or "stand-in"
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvaluation:
+    """An evaluation to store, before its first call."""
+
+    run_id: str  # "{dag_id}/{Airflow run id}"
+    params: Mapping[str, Any]
+    model_id: str
+    prompt_version: str
+    nova_endpoint: str
+    file_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A stored evaluation, with its report once there is one."""
+
+    run_id: str
+    params: Mapping[str, Any]
+    model_id: str
+    prompt_version: str
+    nova_endpoint: str
+    file_ids: tuple[int, ...]
+    created_at: datetime
+    finished_at: datetime | None
+    note: str | None
+    report: Mapping[str, Any] | None
+    report_uri: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationCall:
+    """One request about one picture at one size, or why there was none (`called` False).
+
+    `final`: nothing more will be asked for this picture, size and repeat; `code` None means that it was answered.
+    """
+
+    file_id: int
+    variant: str  # "896", "1344", "auto", "original"
+    repeat: int  # from 0
+    called: bool
+    final: bool
+    code: str | None = None
+    message: str | None = None
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    image_bytes: int | None = None
+    original_bytes: int | None = None
+    prepare_seconds: float | None = None
+    upload_seconds: float | None = None
+    endpoint: str | None = None
+    started_at: datetime | None = None
+    seconds: float | None = None
+    latency_ms: int | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+    cost_usd_projected: float | None = None
+    price_date: str | None = None
+    description: str | None = None
+    labels: tuple[Mapping[str, Any], ...] = ()
+    visible_text: str | None = None
+    objects: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def answered(self) -> bool:
+        """Whether this is a valid answer."""
+        return self.called and self.code is None

@@ -14,14 +14,11 @@ from include.catalog.claims import held_by
 from include.catalog.errors import LeaseLost
 from include.catalog.records import SpendingLimit
 from include.catalog.store import Store
-from include.catalog.tables import image_attempts, image_claims
+from include.catalog.tables import image_attempts, image_claims, image_evaluation_calls
 
 _LOCK = 4_281_930_518  # any fixed number: names our advisory lock on PostgreSQL
 
 ROUNDING_USD = 1e-9  # sums of many small costs are not exact: less than this is no excess
-
-_attempt = image_attempts.c
-_COST = func.sum(func.coalesce(_attempt.cost_usd, _attempt.cost_usd_projected, 0.0))
 
 
 def spent_usd(
@@ -57,14 +54,20 @@ def reserve(
 
 
 def _spent(connection: Connection, run_id: str | None, since: datetime | None, until: datetime | None) -> float:
-    conditions: list[ColumnElement[bool]] = [_attempt.called]
-    if run_id is not None:
-        conditions.append(_attempt.run_id == run_id)
-    if since is not None:
-        conditions.append(_attempt.recorded_at >= since)
-    if until is not None:
-        conditions.append(_attempt.recorded_at < until)
-    return float(connection.scalar(select(_COST).where(*conditions)) or 0.0)
+    """Requests of runs and of evaluations: both are billed, and both are rows."""
+    total = 0.0
+    for table in (image_attempts, image_evaluation_calls):
+        row = table.c
+        conditions: list[ColumnElement[bool]] = [row.called]
+        if run_id is not None:
+            conditions.append(row.run_id == run_id)
+        if since is not None:
+            conditions.append(row.recorded_at >= since)
+        if until is not None:
+            conditions.append(row.recorded_at < until)
+        cost = func.sum(func.coalesce(row.cost_usd, row.cost_usd_projected, 0.0))
+        total += float(connection.scalar(select(cost).where(*conditions)) or 0.0)
+    return total
 
 
 def _reserved(connection: Connection, run_id: str | None, but: int, now: datetime) -> float:

@@ -23,6 +23,7 @@ from sqlalchemy import (
     column,
     false,
     table,
+    true,
 )
 
 from include.catalog.columns import FreeJson, FreeText, UtcDateTime
@@ -302,4 +303,71 @@ current_image_analyses = table(
     column("billed_input_tokens", Integer),
     column("output_tokens", Integer),
     column("price_date", Text),
+    column("run_id", Text),  # the run that wrote the analysis
+    column("latency_ms", Integer),  # inside the service, as it reports it
+    column("cost_usd_projected", Double),  # what it costs by the price list, also on the stand-in
+)
+
+# Evaluations: what Nova says of an original and of its proxies, side by side.
+image_evaluations = Table(
+    "image_evaluations",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("params", FreeJson, nullable=False),
+    Column("model_id", Text, nullable=False),
+    Column("prompt_version", Text, nullable=False),
+    Column("nova_endpoint", Text, nullable=False),
+    Column("file_ids", FreeJson, nullable=False),  # the sample, so that a retry takes the same
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("note", FreeText),
+    Column("report", FreeJson),
+    Column("report_uri", Text),
+)
+
+image_evaluation_calls = Table(
+    "image_evaluation_calls",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("run_id", Text, ForeignKey("image_evaluations.run_id", ondelete="CASCADE"), nullable=False),
+    Column("file_id", Id, nullable=False),
+    Column("variant", Text, nullable=False),  # "896", "1344", "auto", "original"
+    Column("repeat", Integer, nullable=False),  # from 0
+    Column("called", Boolean, nullable=False),  # this row is a request that reached Nova
+    Column("final", Boolean, nullable=False),  # an answer, or a refusal that asking again would not change
+    Column("code", Text),  # null: an answer
+    Column("message", FreeText),
+    Column("format", Text),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("image_bytes", BigInteger),  # of what Nova was shown
+    Column("original_bytes", BigInteger),
+    Column("prepare_seconds", Double),
+    Column("upload_seconds", Double),
+    Column("endpoint", Text),
+    Column("started_at", UtcDateTime),
+    Column("seconds", Double),
+    Column("latency_ms", Integer),
+    Column("input_tokens", Integer),
+    Column("output_tokens", Integer),
+    Column("cost_usd", Double),
+    Column("cost_usd_projected", Double),
+    Column("price_date", Text),
+    Column("description", FreeText),
+    Column("labels", FreeJson),
+    Column("visible_text", FreeText),
+    Column("objects", FreeJson),
+    Column("recorded_at", UtcDateTime, nullable=False),
+)
+Index("ix_image_evaluation_calls_run", image_evaluation_calls.c.run_id, image_evaluation_calls.c.file_id)
+_final_call = image_evaluation_calls.c.final == true()
+Index(
+    "uq_image_evaluation_calls_final",
+    image_evaluation_calls.c.run_id,
+    image_evaluation_calls.c.file_id,
+    image_evaluation_calls.c.variant,
+    image_evaluation_calls.c.repeat,
+    unique=True,
+    sqlite_where=_final_call,
+    postgresql_where=_final_call,
 )

@@ -47,7 +47,7 @@ class ProxyOptions:
     detail: Detail = "fixed"
 
     def __post_init__(self) -> None:
-        _check_whole("target_short_side", self.target_short_side, 256, 2048)
+        _check_whole("target_short_side", self.target_short_side, 256, NOVA_MAX_SIDE)
         _check_whole("quality", self.quality, 50, 95)
         _check_whole("max_side", self.max_side, 256, NOVA_MAX_SIDE)
         if self.graphics_format not in ("png", "webp"):

@@ -22,7 +22,7 @@ from typing import Any
 from include.imaging.errors import DecoderCrashed, MemoryLimit, ProxyError
 from include.imaging.recipe import Limits, ProxyOptions
 
-_LONGEST_OUTPUT = 256 * 1024**2  # the largest proxy that options allow, 8000 x 2048 of RGBA noise, has 66 MB
+_LONGEST_OUTPUT = 256 * 1024**2  # 8000 x 8000 of RGB noise, the most that options allow, has 192 MB
 _GRACE_SECONDS = 5  # how much later than the parent's time limit the kernel ends a child that nobody watches any more
 
 

@@ -18,8 +18,10 @@ from include.nova.projection import projected_cost_usd
 from include.nova.prompts import MAX_TOKENS, Prompt, load_output_model, load_prompt
 from include.nova.replies import NovaReply, parse_reply
 from include.nova.requests import build_converse_request
+from include.nova.residency import ANYWHERE, may_be_called_from, processing_regions
 
 __all__ = [
+    "ANYWHERE",
     "MAX_TOKENS",
     "AnalysedImage",
     "Backoff",
@@ -41,8 +43,10 @@ __all__ = [
     "endpoint_of",
     "load_output_model",
     "load_prompt",
+    "may_be_called_from",
     "parse_reply",
     "price_for",
+    "processing_regions",
     "projected_cost_usd",
     "tool_schema",
 ]

@@ -110,7 +110,8 @@ def _cards() -> tuple[dict[str, ModelCard], dict[str, float]]:
 _ARN = re.compile(r"arn:aws[a-z-]*:bedrock:[a-z0-9-]*:\d*:(?:inference-profile|foundation-model)/(?P<id>.+)")
 
 
-def _plain_id(model_id: str) -> str:
+def plain_id(model_id: str) -> str:
+    """The id in an ARN of a model or of a system-defined inference profile; anything else as it is."""
     found = _ARN.fullmatch(model_id)
     return found["id"] if found else model_id
 
@@ -122,7 +123,7 @@ def card_for(model_id: str) -> ModelCard:
     profile, whose opaque id does not say which model it holds.
     """
     known, _ = _cards()
-    card = known.get(_plain_id(model_id))
+    card = known.get(plain_id(model_id))
     if card is None:
         ids = ", ".join(sorted(known))
         raise NovaError("unknown_model", f"There is no model card for {model_id!r}. Known: {ids}.", Disposition.FATAL)
@@ -144,7 +145,7 @@ def price_for(model_id: str, tier: str = "default", overrides: PriceOverrides | 
     the cards do not know: a wrong figure would be worse than none).
     """
     card, factor = card_for(model_id), tier_factor(tier)
-    plain = _plain_id(model_id)
+    plain = plain_id(model_id)
     price = _overridden(plain, card, overrides or {}) or card.prices[plain]
     if price is None:
         said = f"No price is known for {plain}. Set one in the price overrides."

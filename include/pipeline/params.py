@@ -7,7 +7,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Literal
 
 from include.catalog.records import Stage
@@ -22,8 +22,12 @@ class InvalidParams(NeedsAPerson, ValueError):
     code = "invalid_params"
 
 
-def _param(default: Any, title: str, description: str, **schema: Any) -> Any:
+def param(default: Any, title: str, description: str, **schema: Any) -> Any:
+    """Return the field of a params dataclass, with what the trigger form shows and its JSON schema."""
     return dataclasses.field(default=default, metadata={"title": title, "description": description, "schema": schema})
+
+
+_param = param
 
 
 _TIME = {"type": ["null", "string"], "format": "date-time", "examples": ["2026-11-01T00:00:00+00:00"]}
@@ -113,11 +117,13 @@ class PipelineParams:
     model_id: str = _param(
         DEFAULT_MODEL_ID,
         "Model",
-        "Inference profile that answers. Its prefix says where images and answers may be processed: us. in the United "
-        "States, eu. in the European Union, jp. in Japan, global. in any commercial AWS Region.",
+        "Inference profile that answers, and where it may process images: us. (Virginia, Ohio, Oregon), eu. "
+        "(Frankfurt, Stockholm, Milan, Spain, Ireland, Paris), jp. (Tokyo, Osaka), global. (any commercial AWS "
+        "region). It is called from the bucket's region.",
         type="string",
         minLength=1,
         maxLength=2048,
+        examples=[f"{geography}.amazon.nova-2-lite-v1:0" for geography in ("us", "eu", "jp", "global")],
     )
     tier: Literal["default", "flex", "priority"] = _param(
         "default",
@@ -162,7 +168,7 @@ class PipelineParams:
         }
 
 
-def param_schemas() -> dict[str, dict[str, Any]]:
+def param_schemas(kind: type[Any] = PipelineParams) -> dict[str, dict[str, Any]]:
     """Return name -> JSON schema with default, title and description, in the order of the form."""
     return {
         field.name: {
@@ -171,21 +177,25 @@ def param_schemas() -> dict[str, dict[str, Any]]:
             "description": field.metadata["description"],
             **field.metadata["schema"],
         }
-        for field in dataclasses.fields(PipelineParams)
+        for field in dataclasses.fields(kind)
     }
 
 
 def parse_params(conf: Mapping[str, Any]) -> PipelineParams:
     """Check ``conf`` against the schemas and return it typed. Raises `InvalidParams`, naming each wrong param."""
-    schemas = param_schemas()
+    params = PipelineParams(**checked_values(conf, param_schemas()))
+    if params.uploaded_from and params.uploaded_to and params.uploaded_from >= params.uploaded_to:
+        raise InvalidParams("uploaded_from must be before uploaded_to")
+    return params
+
+
+def checked_values(conf: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the values of ``conf``, typed. Raises `InvalidParams`, naming each param that is unknown or wrong."""
     problems = [_unknown(name, schemas) for name in conf if name not in schemas]
     problems += [text for name, value in conf.items() if name in schemas for text in _wrong(name, value, schemas[name])]
     if problems:
         raise InvalidParams("; ".join(problems))
-    params = PipelineParams(**{name: _typed(name, value, schemas[name]) for name, value in conf.items()})
-    if params.uploaded_from and params.uploaded_to and params.uploaded_from >= params.uploaded_to:
-        raise InvalidParams("uploaded_from must be before uploaded_to")
-    return params
+    return {name: _typed(name, value, schemas[name]) for name, value in conf.items()}
 
 
 def _unknown(name: str, schemas: Mapping[str, Any]) -> str:
@@ -207,12 +217,19 @@ def _wrong(name: str, value: Any, schema: Mapping[str, Any]) -> list[str]:
             _typed(name, value, schema)
         except (ValueError, OverflowError):
             problems.append(f"{name}: {value!r} is not a time; type for example {schema['examples'][0]}")
+    if not problems and schema.get("format") == "date" and value is not None:
+        try:
+            date.fromisoformat(value)
+        except ValueError:
+            problems.append(f"{name}: {value!r} is not a day; type for example {schema['examples'][0]}")
     return problems
 
 
 def _typed(name: str, value: Any, schema: Mapping[str, Any]) -> Any:
     if isinstance(value, list):
         return tuple(int(item) if name == "file_ids" else item for item in value)
+    if schema.get("format") == "date" and value is not None:
+        return date.fromisoformat(value)
     if schema.get("format") == "date-time" and value is not None:
         return datetime.fromisoformat(value).astimezone(UTC)
     if isinstance(value, float) and "integer" in schema["type"]:  # 5.0 is an integer to JSON, and to nobody else

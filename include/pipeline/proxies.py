@@ -76,13 +76,15 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class ProxyStage:
-    """Everything that making the proxies of a batch needs. ``s3`` is a boto3 S3 client."""
+    """Everything that making the proxies of a batch needs. ``s3`` is a boto3 S3 client that writes proxies;
+    ``source_s3`` reads originals, where that is not the same one."""
 
     catalog: Catalog
     s3: Any
     settings: Settings
     options: ProxyOptions
     stop: threading.Event = field(default_factory=threading.Event)
+    source_s3: Any = None
 
     def run(self, run_id: str, batch_id: int) -> Mapping[Outcome, int]:
         """Make the proxies of one planned batch; return how many images had which outcome.
@@ -157,7 +159,8 @@ class _OneImage:
     def _make(self, image: SourceImage) -> NewProxy:
         started = time.monotonic()
         settings = self.stage.settings
-        source = fetch_source(image.uri, self.scratch, self.stage.s3, max_bytes=settings.max_source_bytes)
+        client = self.stage.source_s3 or self.stage.s3
+        source = fetch_source(image.uri, self.scratch, client, max_bytes=settings.max_source_bytes)
         output = self.scratch / f"{image.file_id}.proxy"
         try:
             _check_content(image, source)
@@ -202,10 +205,11 @@ class _OneImage:
         return _proxied(output, result)
 
     def _store(self, image: SourceImage, served: Served) -> tuple[str, int, str | None]:
-        """Upload what Nova will read; a kept original that is in S3 already stays where it is."""
-        if served.outcome is Outcome.KEPT and image.uri.startswith("s3://"):
-            return image.uri, 0, None
+        """Upload what Nova will read; a kept original that is in S3 already stays where it is, unless it takes another
+        connection to read it: Nova reads with the permissions of ours."""
         settings = self.stage.settings
+        if served.outcome is Outcome.KEPT and image.uri.startswith("s3://") and not settings.reads_apart:
+            return image.uri, 0, None
         recipe = self.stage.options.version
         stored = upload_object(
             self.stage.s3,
@@ -222,6 +226,7 @@ class _OneImage:
             content_type=f"image/{served.format}",
             source_id=image.file_id,
             metadata={"recipe-version": recipe},
+            rules=settings.object_rules,
         )
         return stored.uri, stored.size_bytes, stored.sha256
 

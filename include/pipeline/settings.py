@@ -11,14 +11,18 @@ import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import SettingsError as UnreadableValue
 
 from include.imaging import Limits
 from include.nova.prompts import MAX_TOKENS
 from include.pipeline.refusals import NeedsAPerson
+from include.storage.rules import ObjectRules
 
 ENV_PREFIX = "IMAGE_PROXY_"
+KMS_KEY = r"^(arn:aws[a-z-]*:kms:.+|alias/.+|mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"
+MAX_TAGS, MAX_TAG_NAME, MAX_TAG_VALUE = 10, 128, 256
 
 
 class SettingsError(NeedsAPerson, ValueError):
@@ -34,7 +38,9 @@ class Settings(BaseSettings):
 
     bucket: str | None = Field(None, description="S3 bucket that proxies are uploaded to")
     prefix: str = Field("proxy_image", min_length=1, max_length=200, description="First part of every proxy's key")
-    bucket_owner: str | None = Field(None, pattern=r"^\d{12}$", description="Account id of a bucket that is not yours")
+    bucket_owner: str | None = Field(
+        None, pattern=r"^\d{12}$", description="Account that owns the bucket; any other is refused"
+    )
     catalog_conn_id: str = "catalog_default"
     aws_conn_id: str = "aws_default"
     nova_pool: str = "nova"
@@ -73,6 +79,43 @@ class Settings(BaseSettings):
     storage_usd_per_gb_month: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="Your own price of S3 storage, dollars a GiB and month"
     )
+    # Corporate S3: docs/aws.md
+    source_aws_conn_id: str | None = Field(None, description="Connection that reads originals; default: aws_conn_id")
+    kms_key_id: str | None = Field(
+        None, pattern=KMS_KEY, description="KMS key of every uploaded object: a key id, an alias or an ARN"
+    )
+    object_tags: dict[str, str] = Field(default_factory=dict, description="Tags of every uploaded object")
+    bedrock_region: str | None = Field(None, description="Region that Nova is called in; default: the bucket's")
+    # Evaluation and export: docs/evaluation.md and docs/export.md
+    evaluation_prefix: str = Field(
+        "proxy_evaluation", min_length=1, max_length=200, description="First part of the key of temporary copies"
+    )
+    report_uri: str | None = Field(None, description="Folder or s3:// address that evaluation reports go to")
+    export_uri: str | None = Field(None, description="Folder or s3:// address that exports go to")
+
+    @field_validator("object_tags")
+    @classmethod
+    def _tags_that_s3_takes(cls, tags: dict[str, str]) -> dict[str, str]:
+        """https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html"""
+        if len(tags) > MAX_TAGS:
+            raise ValueError(f"an object has at most {MAX_TAGS} tags")
+        for name, value in tags.items():
+            if not 1 <= len(name) <= MAX_TAG_NAME or len(value) > MAX_TAG_VALUE or name.lower().startswith("aws:"):
+                raise ValueError(
+                    f"tag {name!r}: a name has 1 to {MAX_TAG_NAME} characters and does not begin with aws:, "
+                    f"a value has at most {MAX_TAG_VALUE}"
+                )
+        return tags
+
+    @property
+    def object_rules(self) -> ObjectRules:
+        """Return what is asked of every object in the bucket of the proxies."""
+        return ObjectRules(self.bucket_owner, self.kms_key_id, self.object_tags)
+
+    @property
+    def reads_apart(self) -> bool:
+        """Return whether originals are read through another connection than proxies are written."""
+        return self.source_aws_conn_id not in (None, self.aws_conn_id)
 
     @classmethod
     def settings_customise_sources(
@@ -106,6 +149,8 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(problem) for problem in error.errors())) from error
+    except UnreadableValue as error:
+        raise SettingsError(_explain_unreadable(str(error))) from error
 
 
 def _refuse_unknown_variables() -> None:
@@ -118,3 +163,9 @@ def _refuse_unknown_variables() -> None:
 def _explain(problem: Any) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     return f"{ENV_PREFIX}{name.upper()}: {problem['msg']} (got {problem.get('input')!r})"
+
+
+def _explain_unreadable(said: str) -> str:
+    """Pydantic tells the field of a value that is no JSON in its text only: error parsing value for field "x" ..."""
+    name = next((name for name in Settings.model_fields if f'"{name}"' in said), None)
+    return f"{ENV_PREFIX}{name.upper()}: its value is not JSON" if name else said

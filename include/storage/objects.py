@@ -15,6 +15,7 @@ import botocore.exceptions
 from boto3.s3.transfer import TransferConfig
 
 from include.storage.errors import BOTO_ERRORS, SourceError, storage_error
+from include.storage.rules import NO_RULES, ObjectRules
 
 STEM_LENGTH: Final = 80
 _VERSION_LENGTH: Final = 12
@@ -43,13 +44,14 @@ def upload_object(
     source_id: int | str,
     metadata: Mapping[str, str] | None = None,
     extra: Mapping[str, Any] | None = None,
+    rules: ObjectRules = NO_RULES,
     multipart_bytes: int = _MULTIPART_BYTES,
 ) -> StoredObject:
     """Store `path` at `bucket`/`key`, unless the same bytes are there already.
 
     The server is given our SHA-256 and refuses anything else (above `multipart_bytes` each part carries its own).
     The object's metadata hold `source-id`, `sha256` and `metadata` (ASCII values). `extra` goes into the request as
-    it is: `ServerSideEncryption`, `SSEKMSKeyId`, `Tagging` and their like.
+    it is (`StorageClass` and its like); `rules` say how it is encrypted and tagged, and whose the bucket must be.
 
     Raises `SourceError` when `path` cannot be read, `StorageUnavailable` when S3 does not take it.
     """
@@ -57,9 +59,9 @@ def upload_object(
     try:
         digest, size = _sha256(path)
         labels = {**(metadata or {}), "source-id": str(source_id), "sha256": digest.hex()}
-        if _is_stored(client, bucket, key, digest.hex(), size):
+        if _is_stored(client, bucket, key, digest.hex(), size, rules):
             return StoredObject(uri, bucket, key, size, digest.hex(), uploaded=False)
-        arguments = {**(extra or {}), "ContentType": content_type, "Metadata": labels}
+        arguments = {**(extra or {}), **rules.upload(), "ContentType": content_type, "Metadata": labels}
         with path.open("rb") as body:
             if size > multipart_bytes:
                 arguments["ChecksumAlgorithm"] = "SHA256"
@@ -95,16 +97,17 @@ def is_missing(client: Any, uri: str) -> bool:
     return False
 
 
-def _is_stored(client: Any, bucket: str, key: str, sha256: str, size: int) -> bool:
+def _is_stored(client: Any, bucket: str, key: str, sha256: str, size: int, rules: ObjectRules) -> bool:
     try:
-        found = client.head_object(Bucket=bucket, Key=key)
+        found = client.head_object(Bucket=bucket, Key=key, **rules.request())
     except botocore.exceptions.ClientError as error:
         # 403 is what AWS answers for a missing key to a caller who may not list. The upload that follows is refused
         # with its own, clearer error if there is nothing here to write to.
         if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (403, 404):
             return False
         raise
-    return bool(found["ContentLength"] == size and found["Metadata"].get("sha256") == sha256)
+    same = found["ContentLength"] == size and found["Metadata"].get("sha256") == sha256
+    return bool(same and rules.met_by(found))
 
 
 def object_key(

@@ -52,7 +52,7 @@ def fetch_source(
     scheme, separator, rest = uri.partition("://")
     match scheme.lower() if separator else "":
         case "file":
-            return _local(_file_path(uri, rest), max_bytes)
+            return _local(file_path(uri, rest), max_bytes)
         case "s3":
             if s3_client is None:
                 raise ValueError("an s3:// source needs an S3 client")
@@ -72,7 +72,8 @@ def split_s3_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def _file_path(uri: str, rest: str) -> Path:
+def file_path(uri: str, rest: str) -> Path:
+    """The path in a `file://` address, of which `rest` is what follows the slashes. Raises `SourceError`."""
     # Not urlsplit: hand-written addresses carry bare `#` and `?` in file names, which it would cut off.
     host, slash, path = rest.partition("/")
     if host not in ("", "localhost") or not slash:

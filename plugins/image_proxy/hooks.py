@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.bedrock import BedrockRuntimeHook
 from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowFailException
 
 if TYPE_CHECKING:
     from botocore.config import Config
 
     from include.catalog.catalog import Catalog
+    from include.pipeline.settings import Settings
 
 
 class CatalogHook(BaseHook):
@@ -67,3 +69,22 @@ class NovaHook(BedrockRuntimeHook):
 
         client: Any = self.conn
         return endpoint_of(client)
+
+
+def nova_hook(settings: Settings, model_id: str) -> NovaHook:
+    """Return the hook that calls ``model_id`` in the region where the bucket of the proxies lies.
+
+    Fails the task, without a retry, when the inference profile cannot be called from there.
+    """
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    from include.pipeline.region import RegionMismatch, nova_region
+
+    hook = NovaHook(aws_conn_id=settings.aws_conn_id)
+    client: Any = hook.conn
+    connection_region = client.meta.region_name
+    try:
+        region = nova_region(S3Hook(settings.aws_conn_id).conn, settings, model_id, connection_region)
+    except RegionMismatch as error:
+        raise AirflowFailException(f"{error.code}: {error}") from error
+    return hook if region == connection_region else NovaHook(aws_conn_id=settings.aws_conn_id, region_name=region)

@@ -66,7 +66,7 @@ class PlanBatchesOperator(_CatalogOperator):
     ui_color = "#e8f1fb"
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        from image_proxy.hooks import NovaHook
+        from image_proxy.hooks import nova_hook
         from include.pipeline.plan import plan_run
 
         run = context["dag_run"]
@@ -81,9 +81,7 @@ class PlanBatchesOperator(_CatalogOperator):
                 params,
                 settings,
                 window_of(run.run_type, run.data_interval_start, run.data_interval_end, run.start_date),
-                nova_endpoint=NovaHook(aws_conn_id=settings.aws_conn_id).endpoint
-                if "analyse" in params.stages
-                else None,
+                nova_endpoint=nova_hook(settings, params.model_id).endpoint if "analyse" in params.stages else None,
                 max_batches=conf.getint("core", "max_map_length"),
             )
         self._tell(context, dataclasses.asdict(plan.projection), params)
@@ -165,11 +163,14 @@ class ImageProxyOperator(_CatalogOperator):
         settings = self.settings(**({"bucket": self.bucket} if self.bucket else {}))
         catalog = self.catalog(settings)
         totals: Counter[Outcome] = Counter()
+        s3, source_s3 = S3Hook(settings.aws_conn_id).conn, None
+        if settings.reads_apart:
+            source_s3 = S3Hook(settings.source_aws_conn_id).conn
         for run_id, batch_id in self._batches(context, catalog, settings):
             params = parse_params(catalog.run_params(run_id))
             if "proxy" not in params.stages:
                 raise AirflowSkipException("this run analyses only")
-            stage = ProxyStage(catalog, S3Hook(settings.aws_conn_id).conn, settings, proxy_options(params), self._stop)
+            stage = ProxyStage(catalog, s3, settings, proxy_options(params), self._stop, source_s3)
             with told_to_a_person():
                 totals.update(stage.run(run_id, batch_id))
         self.log.info("outcomes: %s", _named(totals))
@@ -229,7 +230,7 @@ class NovaAnalysisOperator(_CatalogOperator):
     def execute(self, context: Context) -> dict[str, int]:
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-        from image_proxy.hooks import NovaHook
+        from image_proxy.hooks import nova_hook
         from include.pipeline.analysis import AnalysisStage
 
         self._stop = threading.Event()
@@ -238,7 +239,7 @@ class NovaAnalysisOperator(_CatalogOperator):
         params = parse_params(catalog.run_params(self.batch["run_id"]))
         if "analyse" not in params.stages:
             raise AirflowSkipException("this run makes proxies only")
-        nova, s3 = NovaHook(aws_conn_id=settings.aws_conn_id).conn, S3Hook(settings.aws_conn_id).conn
+        nova, s3 = nova_hook(settings, params.model_id).conn, S3Hook(settings.aws_conn_id).conn
         stage = AnalysisStage(catalog, nova, s3, settings, params, self.pool_slots, self._stop)
         with told_to_a_person():
             counts = stage.run(self.batch["run_id"], self.batch["batch_id"])

@@ -14,9 +14,9 @@ from include.imaging.errors import ERRORS, DecoderCrashed, error_for
 @pytest.mark.parametrize(
     ("field", "value", "bounds"),
     [
-        ("target_short_side", 255, "between 256 and 2048"),
-        ("target_short_side", 2049, "between 256 and 2048"),
-        ("target_short_side", 896.0, "between 256 and 2048"),
+        ("target_short_side", 255, "between 256 and 8000"),
+        ("target_short_side", 8001, "between 256 and 8000"),
+        ("target_short_side", 896.0, "between 256 and 8000"),
         ("quality", 49, "between 50 and 95"),
         ("quality", 96, "between 50 and 95"),
         ("quality", True, "between 50 and 95"),

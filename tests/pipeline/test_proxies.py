@@ -275,3 +275,21 @@ def test_an_odd_address_is_its_images_own_failure(ground: Ground, uri: str) -> N
     photograph(ground.pictures / "good.jpg", 1300, 1000)
     outcomes = {name: image.outcome for name, image in ground.make_proxies().items()}
     assert outcomes == {"odd.jpg": Outcome.FAILED, "good.jpg": Outcome.PROXIED}
+
+
+def test_a_kept_original_that_takes_another_connection_to_read_is_copied(ground: Ground) -> None:
+    """Nova reads with the permissions of the connection that writes proxies."""
+    path = ground.pictures.parent / "small.png"
+    Image.new("RGB", (64, 48), "navy").save(path)
+    ground.s3.upload_file(str(path), ground.bucket, "archive/small.png")
+    ground.register_object("archive/small.png", "image/png")
+    image = ground.make_proxies(source_aws_conn_id="archive")["small.png"]
+    assert image.outcome is Outcome.KEPT
+    assert ground.uri("small.png").startswith(f"s3://{ground.bucket}/proxy_image/")
+
+
+def test_proxies_carry_the_tags_of_the_deployment(ground: Ground) -> None:
+    photograph(ground.pictures / "large.jpg", 1200, 1000)
+    ground.make_proxies(object_tags={"team": "photo"})
+    (key,) = ground.objects()
+    assert ground.s3.get_object_tagging(Bucket=ground.bucket, Key=key)["TagSet"] == [{"Key": "team", "Value": "photo"}]

@@ -73,3 +73,41 @@ def test_no_limit_is_forgotten() -> None:
     assert {field.name for field in fields(Limits)} == {
         "max_pixels", "max_bytes", "max_frames", "max_scans", "seconds", "memory_bytes",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("IMAGE_PROXY_BUCKET_OWNER", "12", "IMAGE_PROXY_BUCKET_OWNER"),
+        ("IMAGE_PROXY_KMS_KEY_ID", "my key", "IMAGE_PROXY_KMS_KEY_ID"),
+        ("IMAGE_PROXY_OBJECT_TAGS", '{"aws:x": "1"}', "does not begin with aws:"),
+        ("IMAGE_PROXY_OBJECT_TAGS", '{"": "1"}', "IMAGE_PROXY_OBJECT_TAGS"),
+        ("IMAGE_PROXY_OBJECT_TAGS", str({f"t{n}": "" for n in range(11)}).replace("'", '"'), "at most 10 tags"),
+    ],
+)
+def test_what_s3_would_refuse_is_refused_by_name(
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name) as error:
+        load_settings()
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "alias/photos",
+        "1234abcd-12ab-34cd-56ef-1234567890ab",
+        "mrk-1234abcd12ab34cd56ef1234567890ab",
+        "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+    ],
+)
+def test_each_way_of_naming_a_kms_key_is_taken(key: str) -> None:
+    assert load_settings(kms_key_id=key).object_rules.upload()["SSEKMSKeyId"] == key
+
+
+def test_tags_that_are_no_json_are_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGE_PROXY_OBJECT_TAGS", "team=photo")
+    with pytest.raises(SettingsError, match="IMAGE_PROXY_OBJECT_TAGS"):
+        load_settings()
