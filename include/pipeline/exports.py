@@ -261,7 +261,7 @@ def _write_parquet(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    extra = row["extra"]
+    extra = row.get("extra")
     return {**row, "extra": None if extra is None else json.dumps(extra, ensure_ascii=False)}
 
 
