@@ -25,11 +25,13 @@ from include.catalog.browse_records import (
     FilePage,
     FileRun,
     ImageStatus,
+    ItemOutcomes,
     PreviewRecord,
     ProxyEntry,
 )
-from include.catalog.records import Outcome
-from include.catalog.store import SOURCE_COLUMNS, Store
+from include.catalog.records import Outcome, Stage, WorkKey
+from include.catalog.runs import COLUMNS_OF
+from include.catalog.store import SOURCE_COLUMNS, Store, analysis_key, proxy_key
 from include.catalog.tables import (
     files,
     image_analyses,
@@ -100,6 +102,41 @@ def file_detail(store: Store, file_id: int) -> FileDetail | None:
             ),
             runs=_runs(connection, file_id),
             cost=_cost(connection, file_id),
+        )
+
+
+def current_proxy(store: Store, file_id: int, key: WorkKey) -> ProxyEntry | None:
+    """The current proxy (kept original, failure) of the image's present content and this recipe."""
+    query = select(image_proxies).join(files, proxy_key(_f.id, _f.content_version, key))
+    with store.reading() as connection:
+        row = connection.execute(query.where(_f.id == file_id, _p.superseded_at.is_(None))).mappings().one_or_none()
+    return None if row is None else _proxy(dict(row))
+
+
+def current_analysis(store: Store, file_id: int, key: WorkKey) -> AnalysisEntry | None:
+    """The current analysis (or failure) of the image's present content, by recipe, model and prompt."""
+    query = select(image_analyses).join(files, analysis_key(_f.id, _f.content_version, key))
+    with store.reading() as connection:
+        row = connection.execute(query.where(_f.id == file_id, _a.superseded_at.is_(None))).mappings().one_or_none()
+    return None if row is None else _analysis(dict(row))
+
+
+def item_outcomes(store: Store, run_id: str, file_id: int) -> ItemOutcomes | None:
+    """What the run decided about the image so far; None where the run did not list it."""
+    item = image_run_items.c
+    columns = [item[field.name] for field in fields(ItemOutcomes)]
+    with store.reading() as connection:
+        row = connection.execute(select(*columns).where(item.run_id == run_id, item.file_id == file_id)).one_or_none()
+    return None if row is None else ItemOutcomes(*row)
+
+
+def undecided_in(store: Store, run_ids: Sequence[str], file_id: int, stage: Stage) -> str | None:
+    """Which of these runs (at most some hundred) listed the image and has not decided about it at the stage."""
+    item = image_run_items.c
+    waiting = item[f"{COLUMNS_OF[stage]}_outcome"].is_(None)
+    with store.reading() as connection:
+        return connection.scalar(
+            select(item.run_id).where(item.run_id.in_(run_ids), item.file_id == file_id, waiting).limit(1)
         )
 
 

@@ -257,6 +257,18 @@ class FileRun:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemOutcomes:
+    """What stands on an image's item of a run at each stage: outcome, code and message, None while undecided."""
+
+    proxy_outcome: str | None
+    proxy_code: str | None
+    proxy_message: str | None
+    analysis_outcome: str | None
+    analysis_code: str | None
+    analysis_message: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class FileCost:
     """All that Nova was asked about the image, whatever came of it."""
 

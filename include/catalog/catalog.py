@@ -20,6 +20,7 @@ from include.catalog import (
     selection,
 )
 from include.catalog.browse_records import (
+    AnalysisEntry,
     Cursor,
     FailurePage,
     FailureReason,
@@ -27,8 +28,10 @@ from include.catalog.browse_records import (
     FileEntry,
     FileFilter,
     FilePage,
+    ItemOutcomes,
     NewPreview,
     PreviewRecord,
+    ProxyEntry,
     RunProgress,
     SavingsGroup,
     SavingsRow,
@@ -51,6 +54,7 @@ from include.catalog.records import (
     Selection,
     SourceImage,
     Stage,
+    WorkKey,
 )
 from include.catalog.store import Store
 
@@ -201,6 +205,22 @@ class Catalog:
         """One file with its histories and costs, None if there is none or it is a proxy."""
         return browse.file_detail(self._store, file_id)
 
+    def current_proxy(self, file_id: int, key: WorkKey) -> ProxyEntry | None:
+        """The current proxy, kept original or failure for the image's present content and this recipe."""
+        return browse.current_proxy(self._store, file_id, key)
+
+    def current_analysis(self, file_id: int, key: WorkKey) -> AnalysisEntry | None:
+        """The current analysis or failure for the image's present content and this key."""
+        return browse.current_analysis(self._store, file_id, key)
+
+    def item_outcomes(self, run_id: str, file_id: int) -> ItemOutcomes | None:
+        """What a run decided about an image so far; None where it did not list it."""
+        return browse.item_outcomes(self._store, run_id, file_id)
+
+    def undecided_in(self, run_ids: Sequence[str], file_id: int, stage: Stage) -> str | None:
+        """Which of these runs listed the image and has not decided about it yet."""
+        return browse.undecided_in(self._store, run_ids, file_id, stage)
+
     def savings(self, group: SavingsGroup, limit: int = figures.GROUPS) -> tuple[SavingsRow, ...]:
         """Measured savings by day, run, format or size class."""
         return figures.savings(self._store, group, limit)
@@ -219,9 +239,11 @@ class Catalog:
         """A page of images that are failed now, newest first."""
         return figures.failures(self._store, limit=limit, after=after, stage=stage, code=code)
 
-    def failed_ids(self, stage: Stage, code: str | None, limit: int) -> tuple[int, ...]:
+    def failed_ids(
+        self, stage: Stage, *, code: str | None = None, file_ids: Sequence[int] | None = None, limit: int
+    ) -> tuple[int, ...]:
         """The images that are failed now at a stage, for trying them again."""
-        return figures.failed_ids(self._store, stage, code, limit)
+        return figures.failed_ids(self._store, stage, code=code, file_ids=file_ids, limit=limit)
 
     def progress(self, run_id: str) -> RunProgress:
         """A run as it stands; raises `UnknownRun` before its plan is stored."""

@@ -6,7 +6,7 @@ several recipes the newest counts, once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
@@ -112,12 +112,16 @@ def failures(
     return FailurePage(tuple(found[:limit]), Cursor(last.created_at, last.row_id, last.stage) if last else None)
 
 
-def failed_ids(store: Store, stage: Stage, code: str | None, limit: int) -> tuple[int, ...]:
-    """The images that are failed now at this stage, newest failure first."""
+def failed_ids(
+    store: Store, stage: Stage, *, code: str | None, file_ids: Sequence[int] | None, limit: int
+) -> tuple[int, ...]:
+    """The images that are failed now at this stage (with this code, among these), newest failure first."""
     failed = _failures_of(stage).subquery()
     query = select(failed.c.file_id).order_by(failed.c.created_at.desc(), failed.c.row_id.desc()).limit(limit)
     if code is not None:
         query = query.where(failed.c.code == code)
+    if file_ids is not None:
+        query = query.where(failed.c.file_id.in_(file_ids))
     with store.reading() as connection:
         return tuple(dict.fromkeys(connection.scalars(query)))
 

@@ -9,7 +9,7 @@ from airflow.api_fastapi.core_api.security import bearer_scheme
 from fastapi import APIRouter, Depends, FastAPI
 
 from image_proxy.web import pages, problems
-from image_proxy.web.routers import document, figures, files
+from image_proxy.web.routers import batches, document, figures, files, pictures, single
 from image_proxy.web.security import Guard
 
 VERSION = "1.0.0"
@@ -37,6 +37,6 @@ def create_app() -> FastAPI:
 def api_router() -> APIRouter:
     """Return the REST API. The bearer scheme stands here for the OpenAPI document; the guard does the checking."""
     router = APIRouter(prefix=API_PREFIX, dependencies=[Depends(bearer_scheme)])
-    for part in (files.router, figures.router, document.router):
-        router.include_router(part)
+    for part in (files, single, pictures, batches, figures, document):
+        router.include_router(part.router)
     return router

@@ -115,7 +115,10 @@ def audited(event: str) -> Any:
     write = action_logging(f"image_proxy.{event}")
 
     async def log_write(request: Request, session: SessionDep, user: GetUserDep) -> None:
-        request.scope["path_params"] = {**request.path_params, "dag_id": DAG_ID}
+        named = {"dag_id": DAG_ID}
+        if "job_id" in request.path_params:
+            named["dag_run_id"] = request.path_params["job_id"]
+        request.scope["path_params"] = {**request.path_params, **named}
         await write(request, session, user)
 
     return Depends(log_write)

@@ -9,13 +9,12 @@ from fastapi import APIRouter, Depends, Path, Query
 
 from image_proxy.web.deployment import CatalogDep
 from image_proxy.web.jobs import catalog_run_id
-from image_proxy.web.models import FileDetailModel, FilePageModel
+from image_proxy.web.models import MAX_ID, FileDetailModel, FilePageModel
 from image_proxy.web.problems import Problem, documented
 from include.catalog.browse_records import Cursor, FileFilter, ImageStatus, InvalidCursor
 
 router = APIRouter(prefix="/api/files", tags=["files"])
 
-MAX_ID = 2**63 - 1
 MAX_PAGE = 200
 FileId = Annotated[int, Path(ge=1, le=MAX_ID, description="Row of the catalog's table `files`")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Rows of a page")]
