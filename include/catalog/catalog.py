@@ -33,6 +33,7 @@ from include.catalog.browse_records import (
     PreviewRecord,
     ProxyEntry,
     RunProgress,
+    Savings,
     SavingsGroup,
     SavingsRow,
 )
@@ -64,6 +65,7 @@ class Catalog:
 
     def __init__(self, engine: Engine, clock: Clock = utc_now) -> None:
         self._store = Store(engine, clock)
+        self._savings = figures.SavingsFigures(self._store)
 
     # -- what exists, and what is left to do ---------------------------------------------------------------------
 
@@ -221,13 +223,13 @@ class Catalog:
         """Which of these runs listed the image and has not decided about it yet."""
         return browse.undecided_in(self._store, run_ids, file_id, stage)
 
-    def savings(self, group: SavingsGroup, limit: int = figures.GROUPS) -> tuple[SavingsRow, ...]:
-        """Measured savings by day, run, format or size class."""
-        return figures.savings(self._store, group, limit)
+    def savings(self, group: SavingsGroup, limit: int = figures.GROUPS) -> Savings:
+        """Measured savings by day, run, format or size class, and over everything."""
+        return self._savings.by(group, limit)
 
     def savings_total(self) -> SavingsRow:
         """Measured savings over everything."""
-        return figures.savings_total(self._store)
+        return self._savings.total()
 
     def failure_reasons(self) -> tuple[FailureReason, ...]:
         """How many images have which failure now."""

@@ -58,10 +58,7 @@ class ProblemDocument(BaseModel):
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the entries of a route's `responses` for these statuses."""
-    return {
-        int(status): {"model": ProblemDocument, "description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {}}}
-        for status in statuses
-    }
+    return {int(status): {"model": ProblemDocument, "description": HTTPStatus(status).phrase} for status in statuses}
 
 
 def answer(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
