@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from include.catalog.browse_records import NewPreview
+from tests.catalog.making import new_proxy
 from tests.web.conftest import BUCKET, Web
 from tests.web.test_single import Run
 
@@ -53,8 +55,6 @@ def test_savings_and_failures_are_seen_as_soon_as_they_are_there(web: Web) -> No
     failures = web.get("/failures", params={"code": "rare_code"}).json()["failures"]
     assert [(failure["file_id"], failure["message"]) for failure in failures] == [(bad, "the file ends early")]
     assert "bmp" not in {row["group"] for row in before["groups"]}
-    import time
-
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         now = web.get("/savings", params={"by": "format"}).json()
@@ -112,6 +112,4 @@ def test_what_s3_has_not_is_a_problem_without_addresses(web: Web) -> None:
 
 
 def _made(uri: str, **changes: Any) -> Any:
-    from tests.catalog.making import new_proxy
-
     return new_proxy(uri=uri, **changes)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from include.catalog.errors import LeaseLost
+from include.catalog.records import Failure
 from tests.catalog.making import ANALYSE, PROXY, new_proxy
 from tests.web.conftest import Web
 from tests.web.test_single import Run
@@ -151,8 +152,6 @@ def test_failures_are_tried_again_by_force_one_or_all(web: Web) -> None:
 
 
 def test_trying_an_analysis_again_costs_and_so_needs_a_confirmation(web: Web) -> None:
-    from include.catalog.records import Failure
-
     file_id = web.add()
     run = Run(web, "before-21", file_id, stages=frozenset({PROXY, ANALYSE}))
     run.proxy(file_id)

@@ -193,6 +193,8 @@ def test_analysing_waits_for_nova_s_answer_and_then_has_it(web: Web) -> None:
 
     answer = while_waiting(work, web, file_id, "analyze")
     assert (answer.status_code, answer.json()["description"]) == (200, "a quiet street")
+    run = next(run for run in web.runs() if f"_file_{file_id}_" in run["dag_run_id"])
+    assert run["conf"] == {"file_ids": [file_id]}  # both stages, and this image only
     runs = len(web.runs())
     assert web.post(f"/files/{file_id}/analyze").json()["description"] == "a quiet street"
     assert len(web.runs()) == runs

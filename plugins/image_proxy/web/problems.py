@@ -110,7 +110,7 @@ def _invalid(errors: Sequence[Mapping[str, Any]]) -> Problem:
 
 
 def _code_of(status: int) -> str:
-    known = {401: "not_authenticated", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
+    known = {401: "not_authenticated", 413: "body_too_large"}
     return known.get(status, HTTPStatus(status).phrase.lower().replace(" ", "_"))
 
 

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from image_proxy.web import jobs, waiting
@@ -52,7 +51,7 @@ async def create_image_proxy(
 
     404 unknown id; 409 another run is making it, or the DAG is paused; 422 it cannot be proxied, with the reason.
     """
-    wanted = _Wanted(catalog, PipelineParams(stages=("proxy",)), file_id, Stage.PROXY)
+    wanted = _Wanted(catalog, PipelineParams(stages=("proxy",), file_ids=(file_id,)), file_id, Stage.PROXY)
     key = await run_in_threadpool(work_key, wanted.params, settings)
     return await _make(request, user, wanted, key, wait_seconds, _proxy_or_none)
 
@@ -73,7 +72,7 @@ async def analyze_file(
     wait_seconds: WaitSeconds = 30,
 ) -> Any:
     """Return the image's current analysis; if there is none, a run makes the proxy if missing and calls Nova, once."""
-    wanted = _Wanted(catalog, PipelineParams(), file_id, Stage.ANALYSE)
+    wanted = _Wanted(catalog, PipelineParams(file_ids=(file_id,)), file_id, Stage.ANALYSE)
     key = await run_in_threadpool(work_key, wanted.params, settings)
     return await _make(request, user, wanted, key, wait_seconds, _analysis_or_none)
 
@@ -166,9 +165,9 @@ def _undecided(decided: waiting.Decision, job_id: str) -> Problem:
 
 
 def _accepted(request: Request, job_id: str) -> JSONResponse:
-    body: BaseModel = AcceptedModel(
+    body = AcceptedModel(
         job_id=job_id,
         status_url=f"{root(request)}/v1/api/batch/{job_id}",
         message="a worker is at it; ask status_url, or make the same request again",
     )
-    return JSONResponse(body.model_dump(mode="json"), 202, headers={"Location": body.status_url})  # type: ignore[attr-defined]
+    return JSONResponse(body.model_dump(mode="json"), 202, headers={"Location": body.status_url})
