@@ -223,8 +223,12 @@ class Catalog:
         """Which of these runs listed the image and has not decided about it yet."""
         return browse.undecided_in(self._store, run_ids, file_id, stage)
 
-    def savings(self, group: SavingsGroup, limit: int = figures.GROUPS) -> Savings:
-        """Measured savings by day, run, format or size class, and over everything."""
+    def savings(self, group: SavingsGroup, limit: int = figures.GROUPS) -> tuple[SavingsRow, ...]:
+        """Measured savings by day, run, format or size class."""
+        return self._savings.by(group, limit).groups
+
+    def savings_table(self, group: SavingsGroup, limit: int = figures.GROUPS) -> Savings:
+        """The same with the total and the moment of reading."""
         return self._savings.by(group, limit)
 
     def savings_total(self) -> SavingsRow:

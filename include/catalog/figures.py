@@ -6,8 +6,6 @@ several recipes the newest counts, once.
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
@@ -44,6 +42,7 @@ from include.catalog.browse_records import (
     SavingsGroup,
     SavingsRow,
 )
+from include.catalog.kept import Kept
 from include.catalog.records import Outcome, Stage
 from include.catalog.runs import final_outcome, load_run
 from include.catalog.store import Store
@@ -59,28 +58,20 @@ SIZE_CLASSES = (
 )
 LARGEST = "20 MB and over"
 GROUPS = 400  # rows of one table of savings: the newest days or runs
-COST_FACTOR = 10  # sums that took a second to read are kept for ten: at most a tenth of the time goes into them
 TOTAL = "total"
 
 _p = image_proxies.c
 
 
 class SavingsFigures:
-    """Savings, summed over the catalog once and kept until a row is added; safe to share between threads.
-
-    The sums read every current proxy. A new proxy, analysis or attempt is a new row with a higher id, so two highest
-    ids tell whether anything changed. While a run adds rows all the time, the sums are read anew when they are ten
-    times as old as reading them took.
-    """
+    """Savings, summed over every current proxy once and kept until a row is added; safe to share between threads."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
-        self._lock = threading.Lock()
-        self._kept: _Sums | None = None
+        self._kept = Kept(store, _sum_up)
 
     def by(self, group: SavingsGroup, limit: int = GROUPS) -> Savings:
         """Measured savings by group: days and runs newest first, formats and sizes by what they save."""
-        sums = self._sums()
+        sums = self._kept.get()
         number = list(SavingsGroup).index(group)
         rows = _grouped(sums.cells, lambda cell: cell.group[number])
         if group is SavingsGroup.DAY:
@@ -90,34 +81,11 @@ class SavingsFigures:
             found = [_priced(rows[run], sums.calls_by_run.get(run)) for run in newest]
         else:
             found = sorted(rows.values(), key=lambda row: (-row.bytes_saved, row.group))
-        return Savings(group, tuple(found[:limit]), self._total(sums), sums.as_of)
+        return Savings(group, tuple(found[:limit]), _total(sums), sums.as_of)
 
     def total(self) -> SavingsRow:
         """The same over everything, with the costs of all calls."""
-        return self._total(self._sums())
-
-    def _total(self, sums: _Sums) -> SavingsRow:
-        empty = SavingsRow(TOTAL, 0, 0, 0, 0, 0, 0, 0, None)
-        return _priced(_grouped(sums.cells, lambda _cell: TOTAL).get(TOTAL, empty), _added(sums.calls_by_run.values()))
-
-    def _sums(self) -> _Sums:
-        kept = self._kept
-        if kept is not None and (kept.age() < COST_FACTOR * kept.seconds or kept.stamp == self._stamp()):
-            return kept
-        # One thread sums up; meanwhile the others answer from what there is, and wait only the first time.
-        if not self._lock.acquire(blocking=kept is None):
-            return kept  # type: ignore[return-value]
-        try:
-            if self._kept is kept:
-                self._kept = _sum_up(self._store, self._stamp())
-            return self._kept  # type: ignore[return-value]
-        finally:
-            self._lock.release()
-
-    def _stamp(self) -> tuple[int | None, int | None]:
-        with self._store.reading() as connection:
-            proxies, attempts = select(func.max(_p.id)), select(func.max(image_attempts.c.id))
-            return connection.scalar(proxies), connection.scalar(attempts)
+        return _total(self._kept.get())
 
 
 def failure_reasons(store: Store) -> tuple[FailureReason, ...]:
@@ -226,22 +194,15 @@ class _Cell:
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    stamp: tuple[int | None, int | None]
     as_of: datetime
-    read_at: float
-    seconds: float  # that reading took
     cells: tuple[_Cell, ...]
     last_made: Mapping[str, int]  # by run: its newest proxy
     calls_by_day: Mapping[str, Mapping[str, Any]]
     calls_by_run: Mapping[str, Mapping[str, Any]]
 
-    def age(self) -> float:
-        """Return seconds since the sums were read."""
-        return time.monotonic() - self.read_at
 
-
-def _sum_up(store: Store, stamp: tuple[int | None, int | None]) -> _Sums:
-    as_of, began = store.now(), time.monotonic()
+def _sum_up(store: Store) -> _Sums:
+    as_of = store.now()
     with store.reading() as connection:
         cells = tuple(_Cell(tuple(row[:4]), *_whole(row[4:])) for row in connection.execute(_cells(connection)))
         by_day = _calls(connection, _day(image_attempts.c.recorded_at, connection))
@@ -249,8 +210,12 @@ def _sum_up(store: Store, stamp: tuple[int | None, int | None]) -> _Sums:
     last_made: dict[str, int] = {}
     for cell in cells:
         last_made[cell.group[1]] = max(cell.last_id, last_made.get(cell.group[1], 0))
-    ended = time.monotonic()
-    return _Sums(stamp, as_of, ended, ended - began, cells, last_made, by_day, by_run)
+    return _Sums(as_of, cells, last_made, by_day, by_run)
+
+
+def _total(sums: _Sums) -> SavingsRow:
+    empty = SavingsRow(TOTAL, 0, 0, 0, 0, 0, 0, 0, None)
+    return _priced(_grouped(sums.cells, lambda _cell: TOTAL).get(TOTAL, empty), _added(sums.calls_by_run.values()))
 
 
 def _cells(connection: Connection) -> Select[Any]:
@@ -272,7 +237,7 @@ def _cells(connection: Connection) -> Select[Any]:
             func.max(_p.id),
         )
         .select_from(image_proxies.join(files, files.c.id == _p.file_id))
-        .where(_newest_good())
+        .where(newest_good())
         .group_by(*(text(key.name) for key in keys))
     )
 
@@ -287,7 +252,8 @@ def _keys(connection: Connection) -> list[ColumnElement[Any]]:
     ]
 
 
-def _newest_good() -> ColumnElement[bool]:
+def newest_good() -> ColumnElement[bool]:
+    """Rows of `image_proxies` that count: of each image the newest current one that is not a failure."""
     good = and_(_p.superseded_at.is_(None), _p.status != Outcome.FAILED.value)
     o = image_proxies.alias("other").c
     newer = and_(o.file_id == _p.file_id, o.id > _p.id, o.superseded_at.is_(None), o.status != Outcome.FAILED.value)

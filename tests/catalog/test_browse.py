@@ -153,7 +153,7 @@ def test_savings_are_sums_of_the_newest_current_proxies(catalog: Catalog, clock:
     worker.proxy(ids[0], new_proxy(uri="s3://proxies/again.jpg", proxy_bytes=400_000))  # supersedes the first run's
     worker.proxy(ids[2], kept(proxy_bytes=2_000_000))
     worker.proxy(local, new_proxy(uri="s3://proxies/local.png"))
-    days = catalog.savings(SavingsGroup.DAY)
+    days = catalog.savings_table(SavingsGroup.DAY)
     assert [(row.group, row.images, row.kept, row.bytes_saved) for row in days.groups] == [
         ("2026-11-23", 3, 1, 1_600_000 + 0 + 1_800_000),
         ("2026-11-22", 1, 0, 1_800_000),
@@ -162,13 +162,13 @@ def test_savings_are_sums_of_the_newest_current_proxies(catalog: Catalog, clock:
     assert [row.nova_calls for row in days.groups] == [0, 2]
     assert days.groups[1].stand_in_calls == 2
     assert (days.groups[1].cost_usd, days.groups[1].cost_usd_projected) == (None, 1.0)
-    runs = catalog.savings(SavingsGroup.RUN).groups
+    runs = catalog.savings(SavingsGroup.RUN)
     assert [(row.group, row.images) for row in runs] == [("dag/second", 3), ("dag/first", 1)]
-    formats = {row.group: row for row in catalog.savings(SavingsGroup.FORMAT).groups}
+    formats = {row.group: row for row in catalog.savings(SavingsGroup.FORMAT)}
     # An original that is not in S3: storage that was not taken. One that is: a proxy comes on top.
     assert formats["png"].bytes_avoided == 1_800_000
     assert formats["jpeg"].bytes_avoided == -(400_000 + 200_000)
-    sizes = catalog.savings(SavingsGroup.SIZE).groups
+    sizes = catalog.savings(SavingsGroup.SIZE)
     assert [(row.group, row.images) for row in sizes] == [("1 to 5 MB", 4)]
     total = catalog.savings_total()
     assert (total.images, total.bytes_saved, total.nova_calls) == (4, 5_200_000, 2)
@@ -176,12 +176,12 @@ def test_savings_are_sums_of_the_newest_current_proxies(catalog: Catalog, clock:
 
 
 def test_savings_of_nothing(catalog: Catalog) -> None:
-    found = catalog.savings(SavingsGroup.DAY)
+    found = catalog.savings_table(SavingsGroup.DAY)
     assert (found.groups, found.total.images, found.total.mean_saving_ratio) == ((), 0, None)
 
 
 def test_savings_follow_what_is_recorded(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("include.catalog.figures.COST_FACTOR", 0)
+    monkeypatch.setattr("include.catalog.kept.COST_FACTOR", 0)
     (file_id,) = add(catalog)
     assert catalog.savings_total().images == 0
     process(catalog, "one", file_id)

@@ -21,7 +21,7 @@ Code = Annotated[str | None, Query(max_length=100, description="Only failures wi
 @router.get("/savings", operation_id="get_savings", responses=documented(401, 403, 422))
 def get_savings(catalog: CatalogDep, by: SavingsGroup = SavingsGroup.DAY) -> Savings:
     """Measured savings by day, run, original's format or size class, and over everything, as of a moment."""
-    return catalog.savings(by)
+    return catalog.savings_table(by)
 
 
 @router.get("/failures", operation_id="list_failures", responses=documented(401, 403, 422))

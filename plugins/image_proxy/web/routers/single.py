@@ -51,7 +51,7 @@ async def create_image_proxy(
 
     404 unknown id; 409 another run is making it, or the DAG is paused; 422 it cannot be proxied, with the reason.
     """
-    wanted = _Wanted(catalog, PipelineParams(stages=("proxy",), file_ids=(file_id,)), file_id, Stage.PROXY)
+    wanted = _Wanted(catalog, PipelineParams(stages=("proxy",)), file_id, Stage.PROXY)
     key = await run_in_threadpool(work_key, wanted.params, settings)
     return await _make(request, user, wanted, key, wait_seconds, _proxy_or_none)
 
@@ -72,7 +72,7 @@ async def analyze_file(
     wait_seconds: WaitSeconds = 30,
 ) -> Any:
     """Return the image's current analysis; if there is none, a run makes the proxy if missing and calls Nova, once."""
-    wanted = _Wanted(catalog, PipelineParams(file_ids=(file_id,)), file_id, Stage.ANALYSE)
+    wanted = _Wanted(catalog, PipelineParams(), file_id, Stage.ANALYSE)
     key = await run_in_threadpool(work_key, wanted.params, settings)
     return await _make(request, user, wanted, key, wait_seconds, _analysis_or_none)
 
