@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from include.catalog.errors import CatalogError
@@ -86,6 +87,9 @@ def as_problem(error: Exception, where: str) -> Problem:
     if isinstance(error, (CatalogError, SettingsError)):  # the deployment is not set up; its text may hold addresses
         problem = unexpected(error, where)
         return Problem(503, error.code, f"not set up: {error.code}; see the log", **problem.extra)
+    if isinstance(error, OperationalError):  # its text holds the statement and the server's address
+        problem = unexpected(error, where)
+        return Problem(503, "database_unavailable", "a database does not answer; see the log", **problem.extra)
     return unexpected(error, where)
 
 
