@@ -70,7 +70,7 @@ def answer(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONRe
 def unexpected(error: BaseException, where: str) -> Problem:
     """Log an error that nobody foresaw; return what may be said about it: where the log has it."""
     reference = uuid.uuid4().hex[:12]
-    log.error("unexpected error at %s (reference %s)", where, reference, exc_info=error)
+    log.error("unexpected error at %r (reference %s)", where, reference, exc_info=error)
     return Problem(
         500, "internal_error", f"unexpected error; the server's log has it as {reference}", reference=reference
     )
