@@ -247,7 +247,7 @@ def main() -> int:
             for line in measure(database, known, Path(name), options.images, options.requests):
                 lines.append(line)
                 print(row(line), flush=True)
-    write(lines, options.images)
+        write(lines, options.images)
     return int(any(line.p95_ms > TARGET_MS for line in lines if line.clients == 1 and line.requests > 1))
 
 
