@@ -165,6 +165,13 @@ Index(
 Index("ix_image_proxies_run", image_proxies.c.run_id, image_proxies.c.file_id)
 Index("ix_image_proxies_proxy_file_id", image_proxies.c.proxy_file_id)
 Index("ix_image_proxies_created_at", image_proxies.c.created_at)
+Index(  # the few of a rare status among the many
+    "ix_image_proxies_status",
+    image_proxies.c.status,
+    image_proxies.c.file_id,
+    sqlite_where=_current_proxy,
+    postgresql_where=_current_proxy,
+)
 
 image_analyses = Table(
     "image_analyses",
@@ -219,6 +226,13 @@ Index(
 Index("ix_image_analyses_run", image_analyses.c.run_id, image_analyses.c.file_id)
 Index("ix_image_analyses_proxy_id", image_analyses.c.proxy_id)
 Index("ix_image_analyses_created_at", image_analyses.c.created_at)
+Index(
+    "ix_image_analyses_status",
+    image_analyses.c.status,
+    image_analyses.c.file_id,
+    sqlite_where=_current_analysis,
+    postgresql_where=_current_analysis,
+)
 
 image_attempts = Table(
     "image_attempts",
@@ -370,4 +384,20 @@ Index(
     unique=True,
     sqlite_where=_final_call,
     postgresql_where=_final_call,
+)
+
+# -- the web pages' previews -------------------------------------------------------------------------------------------
+# A small picture of the original for people to look at, made by a worker; one for each content of an image. Nova never
+# sees it.
+image_previews = Table(
+    "image_previews",
+    metadata,
+    Column("file_id", Id, primary_key=True, autoincrement=False),
+    Column("content_version", Text, primary_key=True),
+    Column("uri", Text, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
 )
