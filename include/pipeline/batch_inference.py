@@ -1,0 +1,459 @@
+"""One batch inference job, from a planned batch of images to its answers in the catalog.
+
+Follow one job: `go_on` finds out from its row how far it came and does the next step. `_prepare` claims the images and
+fills the job's folder, `_start` asks Bedrock, `_look` tells whether it is over, `_join` writes the answers. Each step
+can be cut off anywhere and done again: whoever comes next goes on from the row, and nothing is started or paid twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from include.catalog.errors import LeaseLost
+from include.catalog.records import (
+    BatchJob,
+    Failure,
+    JobState,
+    NewAnalysis,
+    NovaCall,
+    Outcome,
+    ProxyRecord,
+    Stage,
+    WorkItem,
+)
+from include.nova import Disposition, NovaError, Prompt, card_for, cost_usd, endpoint_of, load_prompt, price_for
+from include.nova.batch import (
+    FAILED,
+    MIN_RECORDS,
+    TERMINAL,
+    Answer,
+    JobNames,
+    build_job,
+    build_record,
+    names_of,
+    parse_answer,
+    parse_manifest,
+    rest_of,
+)
+from include.nova.errors import failure_of
+from include.pipeline.batch_plan import TIER
+from include.pipeline.batches import RunCancelled, skip, skip_busy
+from include.pipeline.params import PipelineParams, parse_params
+from include.pipeline.settings import Settings
+from include.storage.copies import copy_object, delete_folder, keys_below, read_lines, read_small, split_uri
+from include.storage.errors import SourceError, StorageError
+from include.storage.objects import clean_stem, is_missing, upload_object
+
+if TYPE_CHECKING:
+    from include.catalog.catalog import Catalog
+
+log = logging.getLogger(__name__)
+
+RECORDS_FILE = "records.jsonl"
+MANIFEST_FILE = "manifest.json.out"
+COPY_THREADS = 16  # copies are S3's work: these wait for it
+COPIES_PER_RENEWAL = 2000
+ANSWERS_AT_ONCE = 200  # lines of output that are held in memory
+# Filling the folder of a full job takes minutes; images of a task that died meanwhile are free again after this.
+PREPARING_SECONDS = 3600
+# Between the end of a job and the end of its join: a task has to be scheduled, and 50,000 rows written.
+JOINING = timedelta(hours=2)
+# A run that is alive reads a job's answers within minutes of its end; after this somebody else does.
+LEFT_BEHIND = timedelta(minutes=30)
+MOST_FATAL = 5
+_LOST = "Lost"  # Bedrock does not know the job any more
+
+
+class BatchRefused(PermissionError):
+    """Bedrock would not start the job, and will not at the next try; the images are pending again."""
+
+    code = "batch_refused"
+
+
+class BatchNotStarted(RuntimeError):
+    """Bedrock did not take the job now: too many jobs or requests, or no answer. The same job is asked for again."""
+
+    code = "batch_not_started"
+
+
+class BatchFailed(RuntimeError):
+    """The job failed as a whole; the images are pending again. The message is Bedrock's."""
+
+    code = "batch_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchInference:
+    """Everything that a job needs. ``bedrock`` is a boto3 `bedrock` client, ``s3`` a boto3 S3 client."""
+
+    catalog: Catalog
+    bedrock: Any
+    s3: Any
+    settings: Settings
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def go_on(self, run_id: str, batch_id: int) -> BatchJob:
+        """Bring the batch's job as far as it can be without waiting, and return it.
+
+        Its state is then `waiting` (call again when Bedrock is done), `joined`, or `handed_over` (too few images for a
+        job). Raises `BatchRefused`, `BatchNotStarted`, `BatchFailed`, `RunCancelled`, and what storage raises.
+        """
+        job = self.catalog.latest_job(run_id, batch_id)
+        if job is None or job.state is JobState.REFUSED or (job.state is JobState.JOINED and job.status == FAILED):
+            job = self._store(run_id, batch_id, 1 if job is None else job.number + 1)
+        if job.state is JobState.PREPARING:
+            job = self._prepare(job)
+        if job.state is JobState.STARTING:
+            job = self._start(job)
+        if job.state is JobState.WAITING:
+            job = self._look(job)
+        return job
+
+    def _store(self, run_id: str, batch_id: int, number: int) -> BatchJob:
+        names = names_of(run_id, batch_id, number)
+        settings = self.settings
+        folder = f"s3://{settings.required_bucket}/{settings.batch_prefix}/{clean_stem(run_id)}/{names.folder}"
+        owner = f"batch-job-{names.token}"
+        return self.catalog.store_job(run_id, batch_id, number, token=names.token, owner=owner, folder=folder)
+
+    # -- before Bedrock ------------------------------------------------------------------------------------------
+
+    def _prepare(self, job: BatchJob) -> BatchJob:
+        """Claim the images, copy what Nova will read into the job's folder, and put the records beside."""
+        batch = self.catalog.claim_batch(job.run_id, job.batch_id, Stage.ANALYSE, job.owner, PREPARING_SECONDS)
+        skip_busy(self.catalog, job.run_id, batch.busy, Stage.ANALYSE)
+        try:
+            items = [item for item in batch.items if self._is_to_do(job, item)]
+            count = self._fill(job, items) if len(items) >= MIN_RECORDS else len(items)
+            if count < MIN_RECORDS:
+                return self._hand_over(job, count)
+            return self.catalog.move_job(job, JobState.STARTING, records=count)
+        except BaseException:
+            self.catalog.release(job.owner)
+            raise
+
+    def _is_to_do(self, job: BatchJob, item: WorkItem) -> bool:
+        code = "analysis_exists" if item.analysed else "no_proxy" if item.proxy is None else None
+        if code is not None:
+            skip(self.catalog, job.run_id, job.owner, item, Stage.ANALYSE, code)
+        return code is None
+
+    def _hand_over(self, job: BatchJob, count: int) -> BatchJob:
+        log.info("%d images are fewer than the %d that a job needs: for on demand", count, MIN_RECORDS)
+        self.catalog.release(job.owner)
+        self._clean_up(job)
+        return self.catalog.move_job(job, JobState.HANDED_OVER)
+
+    def _fill(self, job: BatchJob, items: Sequence[WorkItem]) -> int:
+        """Write copies and records; return how many images are in. The JSONL is written through a local file."""
+        params, prompt = self._params(job), load_prompt(self.settings.prompt_file)
+        bucket, prefix = split_uri(f"{job.folder}/input")
+        count = 0
+        with tempfile.TemporaryDirectory(prefix="nova-batch-", dir=self.settings.temp_dir) as scratch:
+            path = Path(scratch) / RECORDS_FILE
+            with path.open("w", encoding="utf-8") as records:
+                for proxy, uri in self._copies(job, items):
+                    line = build_record(
+                        proxy.file_id, params.model_id, uri, proxy.format, prompt, self.settings.bucket_owner
+                    )
+                    records.write(line + "\n")
+                    count += 1
+                    if count % COPIES_PER_RENEWAL == 0:
+                        self.catalog.renew(job.owner, PREPARING_SECONDS)
+            token = job.client_request_token
+            upload_object(
+                self.s3, path, bucket, f"{prefix}/{RECORDS_FILE}", content_type="application/jsonl", source_id=token
+            )
+        return count
+
+    def _copies(self, job: BatchJob, items: Sequence[WorkItem]) -> Iterator[tuple[ProxyRecord, str]]:
+        """Copy each image's proxy within S3; those that arrived, in order."""
+        executor = ThreadPoolExecutor(COPY_THREADS, thread_name_prefix="copy")
+        try:
+            for copied in executor.map(lambda item: self._copy(job, item), items):
+                if copied is not None:
+                    yield copied
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+    def _copy(self, job: BatchJob, item: WorkItem) -> tuple[ProxyRecord, str] | None:
+        if self.stop.is_set():
+            raise RunCancelled("stopped while the job was prepared; its images are pending again")
+        proxy, file_id = item.proxy, item.image.file_id
+        if proxy is None:
+            return None
+        uri = f"{job.folder}/input/{file_id}.{proxy.format}"
+        try:
+            copy_object(self.s3, proxy.uri, uri)
+        except SourceError as error:
+            if error.code == "source_missing":
+                message = f"{proxy.uri} is gone: {error}"
+                self.catalog.record_missing_proxy(job.run_id, job.owner, file_id, message=message)
+            else:
+                failure = Failure(error.code, str(error), transient=error.transient)
+                self.catalog.record_failure(job.run_id, job.owner, file_id, Stage.ANALYSE, failure)
+            return None
+        return proxy, uri
+
+    def _start(self, job: BatchJob) -> BatchJob:
+        """Ask Bedrock for the job. Asked again with the same token it gives the job that it has."""
+        # From here on Bedrock may work on the images, whatever becomes of this task: nobody else may take them.
+        self.catalog.renew(job.owner, self._life(job, None))
+        try:
+            arn = str(self.bedrock.create_model_invocation_job(**self._request(job))["jobArn"])
+        except self.bedrock.exceptions.ConflictException as conflict:
+            # A setting was changed since an earlier try, which Bedrock took: that job is the one.
+            arn = self._find(job) or self._not_started(job, conflict)
+        except Exception as exception:
+            self._not_started(job, exception)
+        job = self.catalog.move_job(job, JobState.WAITING, job_arn=arn, status="Submitted")
+        log.info("batch job %s: %s images, token %s", arn, job.records, job.client_request_token)
+        if self.stop.is_set():
+            self.cancel(job)
+        return job
+
+    def _request(self, job: BatchJob) -> dict[str, Any]:
+        settings = self.settings
+        return build_job(
+            JobNames(job.client_request_token),
+            model_id=self._params(job).model_id,
+            role_arn=settings.required_batch_role_arn,
+            input_uri=f"{job.folder}/input/",
+            output_uri=f"{job.folder}/output/",
+            timeout_hours=settings.batch_timeout_hours,
+            bucket_owner=settings.bucket_owner,
+        )
+
+    def _not_started(self, job: BatchJob, exception: Exception) -> NoReturn:
+        failure = failure_of(exception)
+        if failure is None:
+            raise exception
+        error = failure.error
+        if error.disposition in (Disposition.RETRY, Disposition.RETURN):
+            if error.code == "throttled":  # it has certainly not begun, so nobody need wait for its timeout
+                self.catalog.renew(job.owner, PREPARING_SECONDS)
+            raise BatchNotStarted(str(error)) from exception
+        self.catalog.return_rest(job, code=error.code, message=error.message)
+        self.catalog.move_job(job, JobState.REFUSED, message=error.message)
+        self._clean_up(job)
+        raise BatchRefused(f"{error}. Role: {self.settings.batch_role_arn}") from exception
+
+    def _life(self, job: BatchJob, expires: datetime | None) -> float:
+        """Seconds for which the job may go on and be joined: until Bedrock gives it up, and a margin."""
+        ends = expires or job.created_at + timedelta(hours=self.settings.batch_timeout_hours)
+        return max((ends + JOINING - datetime.now(UTC)).total_seconds(), JOINING.total_seconds())
+
+    # -- while Bedrock has it ------------------------------------------------------------------------------------
+
+    def _look(self, job: BatchJob) -> BatchJob:
+        found = self._ask(job.job_arn)
+        status = str(found["status"])
+        job = self.catalog.update_job(job, status=status, message=found.get("message"))
+        if status in TERMINAL or status == _LOST:
+            return self._join(job, found)
+        self.catalog.renew(job.owner, self._life(job, found.get("jobExpirationTime")))
+        return job
+
+    def _ask(self, arn: str | None) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = self.bedrock.get_model_invocation_job(jobIdentifier=arn)
+        except self.bedrock.exceptions.ResourceNotFoundException as error:
+            return {"status": _LOST, "message": str(error)}
+        return found
+
+    def cancel(self, job: BatchJob) -> None:
+        """Have Bedrock stop the job; what it has answered by then is billed and will be joined."""
+        if job.state is not JobState.WAITING or job.job_arn is None:
+            return
+        log.info("stopping batch job %s", job.job_arn)
+        try:
+            self.bedrock.stop_model_invocation_job(jobIdentifier=job.job_arn)
+        except self.bedrock.exceptions.ConflictException:
+            log.info("batch job %s is over already", job.job_arn)
+
+    # -- after Bedrock -------------------------------------------------------------------------------------------
+
+    def _join(self, job: BatchJob, found: dict[str, Any]) -> BatchJob:
+        """Write every answer, put back what has none, clean up. Raises `BatchFailed` for a job that failed."""
+        self.catalog.renew(job.owner, JOINING.total_seconds())
+        params, prompt = self._params(job), load_prompt(self.settings.prompt_file)
+        join = _Join(self, job, params, prompt, endpoint_of(self.bedrock))
+        read = sum(join.write(answers) for answers in _chunks(self._answers(job, prompt)))
+        self._compare(job, read)
+        status = str(found["status"])
+        rest = rest_of(status, found.get("message"))
+        returned = self.catalog.return_rest(job, code=rest.code, message=rest.message)
+        counts = self.catalog.job_outcomes(job)
+        columns = {outcome.value: counts.get(outcome, 0) for outcome in _COUNTED}
+        job = self.catalog.move_job(job, JobState.JOINED, ended_at=found.get("endTime"), **columns)
+        log.info(
+            "batch job %s %s: %d answers read, %d images put back, %s", job.job_arn, status, read, returned, counts
+        )
+        self._clean_up(job)
+        if status == FAILED:
+            raise BatchFailed(f"batch job {job.job_arn} failed: {found.get('message') or 'no message'}")
+        if join.fatal:
+            raise BatchFailed(f"{len(join.fatal)} or more images cannot succeed as things are set up: {join.fatal[0]}")
+        return job
+
+    def _answers(self, job: BatchJob, prompt: Prompt) -> Iterator[Answer]:
+        bucket, _ = split_uri(job.folder)
+        for key in list(keys_below(self.s3, f"{job.folder}/output")):
+            if not key.endswith(f"/{RECORDS_FILE}.out"):
+                continue
+            with closing(read_lines(self.s3, f"s3://{bucket}/{key}")) as lines:
+                for line in lines:
+                    if self.stop.is_set():
+                        raise RunCancelled("stopped while answers were written; the rest is written at the next try")
+                    answer = parse_answer(line, prompt)
+                    if answer is None:
+                        log.warning("a line of %s is no answer: %r", key, line[:200])
+                        continue
+                    yield answer
+
+    def _compare(self, job: BatchJob, read: int) -> None:
+        """Say it when Bedrock counted other than we read; the images without an answer go back to pending anyway."""
+        bucket, _ = split_uri(job.folder)
+        for key in keys_below(self.s3, f"{job.folder}/output"):
+            manifest = (
+                parse_manifest(read_small(self.s3, f"s3://{bucket}/{key}")) if key.endswith(MANIFEST_FILE) else None
+            )
+            if manifest is not None and manifest.processed != read:
+                log.warning("batch job %s: %d answers read, the manifest has %s", job.job_arn, read, manifest)
+
+    def _clean_up(self, job: BatchJob) -> None:
+        """Delete the copies and the records. The output stays: it is small, and what Bedrock billed."""
+        try:
+            delete_folder(self.s3, f"{job.folder}/input")
+        except StorageError as error:
+            log.warning("the copies below %s/input stay: %s", job.folder, error)
+
+    def _params(self, job: BatchJob) -> PipelineParams:
+        return parse_params(self.catalog.run_params(job.run_id))
+
+    # -- jobs of runs that are no more ---------------------------------------------------------------------------
+
+    def settle_left_behind(self, run_id: str) -> int:
+        """Join jobs of other runs that ended while nobody was there to read them; return how many.
+
+        Their answers are paid for, and their images would wait for a lease of days. A job that its own run joins at the
+        same moment takes no harm: every answer is written once.
+        """
+        settled = 0
+        for job in self.catalog.open_jobs(run_id):
+            try:
+                settled += self._settle(job)
+            except Exception:  # an old job that cannot be read must not keep new ones from starting
+                log.warning("batch job %s of run %s cannot be settled", job.job_arn, job.run_id, exc_info=True)
+        return settled
+
+    def _settle(self, job: BatchJob) -> bool:
+        long_ago = datetime.now(UTC) - LEFT_BEHIND
+        if job.created_at > long_ago:
+            return False
+        arn = job.job_arn or self._find(job)
+        found: dict[str, Any] = self._ask(arn) if arn else {"status": _LOST, "message": "it was never started"}
+        ended: datetime = found.get("endTime") or long_ago
+        if found["status"] not in (*TERMINAL, _LOST) or ended > long_ago:
+            return False
+        log.info("job %s of run %s was left behind; it is %s", arn, job.run_id, found["status"])
+        try:
+            self._join(self.catalog.update_job(job, job_arn=arn, status=found["status"]), found)
+        except BatchFailed as error:
+            log.warning("%s", error)
+        return True
+
+    def _find(self, job: BatchJob) -> str | None:
+        """The job that Bedrock made of a request whose answer nobody stored."""
+        name = JobNames(job.client_request_token).job_name
+        jobs = self.bedrock.list_model_invocation_jobs(nameContains=name).get("invocationJobSummaries", [])
+        return next((str(found["jobArn"]) for found in jobs if found["jobName"] == name), None)
+
+
+_COUNTED = (Outcome.ANALYSED, Outcome.FAILED, Outcome.RETURNED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Join:
+    """Writes answers of one job to the catalog."""
+
+    inference: BatchInference
+    job: BatchJob
+    params: PipelineParams
+    prompt: Prompt
+    endpoint: str
+    fatal: list[NovaError] = field(default_factory=list)  # the first few that a setting or a permission is to blame for
+
+    def write(self, answers: Sequence[Answer]) -> int:
+        """Write some answers; return how many there were."""
+        catalog, job = self.inference.catalog, self.job
+        proxies = catalog.sent_proxies(job, [answer.file_id for answer in answers])
+        for answer in answers:
+            proxy = proxies.get(answer.file_id)
+            if proxy is None:
+                log.warning("batch job %s answers image %d, which it was not asked for", job.job_arn, answer.file_id)
+                continue
+            try:
+                self._write(answer, proxy)
+            except LeaseLost as error:  # its lease ran out, and another run was quicker
+                log.warning("%s", error)
+        return len(answers)
+
+    def _write(self, answer: Answer, proxy: ProxyRecord) -> None:
+        catalog, call = self.inference.catalog, self._priced(answer, proxy)
+        if answer.reply is not None:
+            reply = answer.reply
+            analysis = NewAnalysis(
+                description=reply.description,
+                labels=reply.labels,
+                visible_text=reply.visible_text,
+                objects=reply.objects,
+                stop_reason=reply.stop_reason,
+            )
+            catalog.record_answer(self.job, answer.file_id, analysis, call)
+        elif answer.error is not None:
+            self._refuse(answer.error, proxy, call)
+
+    def _refuse(self, error: NovaError, proxy: ProxyRecord, call: NovaCall) -> None:
+        if error.disposition is Disposition.FATAL and len(self.fatal) < MOST_FATAL:
+            self.fatal.append(error)
+        outcome, failure = Outcome.RETURNED, Failure(error.code, error.message)
+        if error.disposition is Disposition.FAIL:
+            copy = f"{self.job.folder}/input/{proxy.file_id}.{proxy.format}"
+            if is_missing(self.inference.s3, copy):
+                failure = Failure("copy_missing", f"the copy was deleted under the job: {error.message}")
+            else:
+                outcome = Outcome.FAILED
+        self.inference.catalog.record_refusal(self.job, proxy.file_id, outcome=outcome, failure=failure, call=call)
+
+    def _priced(self, answer: Answer, proxy: ProxyRecord) -> NovaCall:
+        """Put the price of what is billed beside what was reported; the stand-in bills nothing, its is a projection."""
+        model_id, prices = self.params.model_id, self.inference.settings.price_overrides
+        call, billed = answer.call(self.job.started_at or self.job.created_at, self.endpoint), 0
+        if call.input_tokens:
+            billed = card_for(model_id).billed_input_tokens(call.input_tokens, proxy.width, proxy.height)
+        projected = cost_usd(model_id, TIER, billed, call.output_tokens, overrides=prices)
+        return NovaCall(
+            **dataclasses.asdict(call),
+            tier=TIER,
+            cost_usd=projected if call.endpoint == "aws" else None,
+            cost_usd_projected=projected,
+            price_date=price_for(model_id, TIER, prices).date,
+        )
+
+
+def _chunks(answers: Iterable[Answer]) -> Iterator[list[Answer]]:
+    waiting = iter(answers)
+    while some := list(islice(waiting, ANSWERS_AT_ONCE)):
+        yield some
