@@ -10,7 +10,7 @@ half the price of single requests. Answers come within hours, not seconds; they 
 | `plan` | checks params and settings, lists images, projects the cost, splits them into jobs of at most 50,000 |
 | `jobs.infer` | one mapped task a job: fills its folder, starts it, waits in the triggerer, writes the answers |
 | `jobs.on_demand` | describes what was too little for a job (fewer than 100 images) with single requests |
-| `summary` | closes the run and logs its figures, whatever happened |
+| `summary` | reads what a cancelled task left of its job, closes the run and logs its figures |
 | `gate` | turns the run red when a job failed, too many images failed, or any was lost |
 
 **Started by hand** with params. Make the proxies first: `image_proxy_pipeline` with `stages: ["proxy"]`.
@@ -31,9 +31,10 @@ from image_proxy.batch_inference import (
     NovaBatchJobOperator,
     OnDemandRestOperator,
     PlanBatchJobsOperator,
+    SummariseBatchRunOperator,
     batch_params,
 )
-from image_proxy.operators import RunGateOperator, SummariseRunOperator
+from image_proxy.operators import RunGateOperator
 from image_proxy.slots import nova_slots
 
 
@@ -66,7 +67,7 @@ def nova_batch_inference() -> None:
         on_demand = OnDemandRestOperator(task_id="on_demand", batch=batch, map_index_template=label, **nova_slots())
         infer >> on_demand
 
-    summary = SummariseRunOperator(task_id="summary", trigger_rule=TriggerRule.ALL_DONE)
+    summary = SummariseBatchRunOperator(task_id="summary", trigger_rule=TriggerRule.ALL_DONE)
     gate = RunGateOperator(task_id="gate", retries=0, trigger_rule=TriggerRule.NONE_FAILED)
     jobs_done = jobs.expand(batch=plan.output)
     jobs_done >> summary

@@ -70,9 +70,9 @@ def move_job(store: Store, job: BatchJob, state: JobState, **values: Any) -> Bat
     return update_job(store, job, state=state.value, **moment, **values)
 
 
-def open_jobs(store: Store, other_than_run: str) -> list[BatchJob]:
-    """Open jobs of all runs but one, oldest first."""
-    query = select(*_COLUMNS).where(_job.state.in_(OPEN), _job.run_id != other_than_run).order_by(_job.id)
+def open_jobs(store: Store) -> list[BatchJob]:
+    """Open jobs of all runs, oldest first."""
+    query = select(*_COLUMNS).where(_job.state.in_(OPEN)).order_by(_job.id)
     with store.reading() as connection:
         return [_record(row) for row in connection.execute(query)]
 

@@ -179,9 +179,9 @@ class Catalog:
         """Changes the job's state, with the time of it, and other columns."""
         return batch_jobs.move_job(self._store, job, state, **values)
 
-    def open_jobs(self, other_than_run: str) -> list[BatchJob]:
-        """Jobs of other runs that Bedrock may have answered and that nobody has joined."""
-        return batch_jobs.open_jobs(self._store, other_than_run)
+    def open_jobs(self) -> list[BatchJob]:
+        """Jobs that Bedrock may have and that nobody has joined, of all runs."""
+        return batch_jobs.open_jobs(self._store)
 
     def sent_proxies(self, job: BatchJob, file_ids: Sequence[int]) -> dict[int, ProxyRecord]:
         """The proxies that the job was made with, by image."""

@@ -342,7 +342,14 @@ class BatchInference:
     def _params(self, job: BatchJob) -> PipelineParams:
         return parse_params(self.catalog.run_params(job.run_id))
 
-    # -- jobs of runs that are no more ---------------------------------------------------------------------------
+    # -- jobs whose task is no more ------------------------------------------------------------------------------
+
+    def finish_own(self, run_id: str) -> BatchJob | None:
+        """Join what the run's own tasks left, cancelled or failed as they did; return a job that is not over yet."""
+        for job in self.catalog.open_jobs():
+            if job.run_id == run_id and self._settle(job).state is JobState.WAITING:
+                return job
+        return None
 
     def settle_left_behind(self, run_id: str) -> int:
         """Join jobs of other runs that ended while nobody was there to read them; return how many.
@@ -351,28 +358,30 @@ class BatchInference:
         same moment takes no harm: every answer is written once.
         """
         settled = 0
-        for job in self.catalog.open_jobs(run_id):
+        long_ago = datetime.now(UTC) - LEFT_BEHIND
+        for job in self.catalog.open_jobs():
+            if job.run_id == run_id or job.created_at > long_ago:
+                continue
             try:
-                settled += self._settle(job)
+                settled += self._settle(job, long_ago).state is JobState.JOINED
             except Exception:  # an old job that cannot be read must not keep new ones from starting
                 log.warning("batch job %s of run %s cannot be settled", job.job_arn, job.run_id, exc_info=True)
         return settled
 
-    def _settle(self, job: BatchJob) -> bool:
-        long_ago = datetime.now(UTC) - LEFT_BEHIND
-        if job.created_at > long_ago:
-            return False
+    def _settle(self, job: BatchJob, ended_before: datetime | None = None) -> BatchJob:
         arn = job.job_arn or self._find(job)
         found: dict[str, Any] = self._ask(arn) if arn else {"status": _LOST, "message": "it was never started"}
-        ended: datetime = found.get("endTime") or long_ago
-        if found["status"] not in (*TERMINAL, _LOST) or ended > long_ago:
-            return False
+        job = self.catalog.move_job(job, JobState.WAITING, job_arn=arn, status=found["status"])
+        ended: datetime | None = found.get("endTime")
+        recent = ended is not None and ended_before is not None and ended > ended_before
+        if recent or found["status"] not in (*TERMINAL, _LOST):
+            return job
         log.info("job %s of run %s was left behind; it is %s", arn, job.run_id, found["status"])
         try:
-            self._join(self.catalog.update_job(job, job_arn=arn, status=found["status"]), found)
+            return self._join(job, found)
         except BatchFailed as error:
             log.warning("%s", error)
-        return True
+            return dataclasses.replace(job, state=JobState.JOINED)
 
     def _find(self, job: BatchJob) -> str | None:
         """The job that Bedrock made of a request whose answer nobody stored."""

@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     # Batch inference
     batch_role_arn: str | None = Field(
         None,
-        pattern=r"^arn:aws(-[^:]+)?:iam::([0-9]{12})?:role/.+$",
+        pattern=r"^(arn:aws(-[^:]+)?:iam::([0-9]{12})?:role/.+)?$",
         max_length=2048,
         description="Role that Bedrock assumes to read a batch job's folder and to write its output",
     )

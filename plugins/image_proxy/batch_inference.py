@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from image_proxy.operators import NovaAnalysisOperator, _CatalogOperator, _identity, _label
+from image_proxy.operators import NovaAnalysisOperator, SummariseRunOperator, _CatalogOperator, _identity, _label
 from include.pipeline.batch_plan import batch_param_schemas, parse_batch_params
 from include.pipeline.identity import window_of
 from include.pipeline.params import InvalidParams
@@ -19,6 +19,7 @@ from include.pipeline.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from image_proxy.triggers import BatchJobTrigger
     from include.catalog.catalog import Catalog
     from include.catalog.records import BatchJob
     from include.pipeline.batch_inference import BatchInference
@@ -37,6 +38,12 @@ def _inference(settings: Settings, catalog: Catalog, stop: threading.Event) -> B
 
     bedrock, s3 = BedrockHook(aws_conn_id=settings.aws_conn_id).conn, S3Hook(settings.aws_conn_id).conn
     return BatchInference(catalog, bedrock, s3, settings, stop)
+
+
+def _trigger(job: BatchJob, settings: Settings) -> BatchJobTrigger:
+    from image_proxy.triggers import BatchJobTrigger
+
+    return BatchJobTrigger(str(job.job_arn), settings.aws_conn_id, settings.batch_poll_seconds)
 
 
 class PlanBatchJobsOperator(_CatalogOperator):
@@ -116,7 +123,7 @@ class NovaBatchJobOperator(_CatalogOperator):
         except (BatchRefused, BatchFailed, SettingsError) as error:
             raise AirflowFailException(f"{error.code}: {error}") from error
         if job.state is JobState.WAITING:
-            self._wait(job, settings)
+            self.defer(trigger=_trigger(job, settings), method_name="resume")
         counts = catalog.job_outcomes(job)
         self.log.info("job %s is %s; outcomes: %s", job.job_arn, job.status or job.state.value, counts)
         return counts
@@ -125,12 +132,6 @@ class NovaBatchJobOperator(_CatalogOperator):
         """Go on after the trigger fired; what the job came to is asked of Bedrock, not of the event."""
         self.log.info("the trigger says: %s", event)
         return self.execute(context)
-
-    def _wait(self, job: BatchJob, settings: Settings) -> None:
-        from image_proxy.triggers import BatchJobTrigger
-
-        trigger = BatchJobTrigger(str(job.job_arn), settings.aws_conn_id, settings.batch_poll_seconds)
-        self.defer(trigger=trigger, method_name="resume")
 
     def on_kill(self) -> None:
         """Stop the job, if there is one by now; whatever it has answered stays to be read."""
@@ -159,3 +160,23 @@ class OnDemandRestOperator(NovaAnalysisOperator):
         if job is None or job.state is not JobState.HANDED_OVER:
             raise AirflowSkipException("a batch job had these images")
         return super().execute(context)
+
+
+class SummariseBatchRunOperator(SummariseRunOperator):
+    """Read what cancelled or failed tasks left of their jobs, close the run, log its figures. Runs whatever happened.
+
+    A job that was stopped with its task needs a moment to end; that is waited for in the triggerer too.
+    """
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        settings = self.settings()
+        inference = _inference(settings, self.catalog(settings), threading.Event())
+        job = inference.finish_own(_identity(context).run_id)
+        if job is not None:
+            self.defer(trigger=_trigger(job, settings), method_name="resume")
+        return super().execute(context)
+
+    def resume(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Go on after the trigger fired."""
+        self.log.info("the trigger says: %s", event)
+        return self.execute(context)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,12 +40,13 @@ class Backlog:
     s3: Any
     bucket: str
     added: int = 0
+    name: str = field(default_factory=lambda: uuid.uuid4().hex[:8])  # two backlogs may share a catalog
 
     def add(self, good: int, bad: int = 0) -> list[int]:
         """Return the file ids of the new images, the bad ones last."""
         spoilt = bad_pictures()
         bodies = [jpeg()] * good + [spoilt[number % len(spoilt)] for number in range(bad)]
-        names = [f"{self.added + number:05}" for number in range(len(bodies))]
+        names = [f"{self.name}-{self.added + number:05}" for number in range(len(bodies))]
         self.added += len(bodies)
         at = datetime.now(UTC)
         self.catalog.register(
@@ -53,7 +55,8 @@ class Backlog:
         key = work_key(parse_params({}), load_settings())
         run_id = f"making/{names[0]}"
         wanted = Selection(key=key, stages=frozenset({Stage.PROXY}), run_id=run_id)
-        images = sorted(self.catalog.select_unprocessed(wanted), key=lambda image: image.filename)
+        mine = [image for image in self.catalog.select_unprocessed(wanted) if image.filename.startswith(self.name)]
+        images = sorted(mine, key=lambda image: image.filename)
         ids = tuple(image.file_id for image in images)
         plan = RunPlan(run_id, "making", names[0], {}, key, frozenset({Stage.PROXY}), False, None, (ids,))
         (batch,) = self.catalog.store_plan(plan)

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -445,7 +446,7 @@ def test_a_job_that_its_run_left_behind_is_joined_by_the_next_run(small: Site, m
     job = small.inference().go_on(small.run_id, 0)
     small.until(job.job_arn, "Completed")
     assert small.inference().settle_left_behind("another/run") == 0  # its own run may be about to read it
-    monkeypatch.setattr(batch_inference, "LEFT_BEHIND", -batch_inference.LEFT_BEHIND)
+    monkeypatch.setattr(batch_inference, "LEFT_BEHIND", -timedelta(minutes=1))
     assert small.inference().settle_left_behind(small.run_id) == 0
     small.catalog.update_job(job, state="starting", job_arn=None)  # not even its ARN was stored
     assert small.inference().settle_left_behind("another/run") == 1
