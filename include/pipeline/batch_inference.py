@@ -118,6 +118,9 @@ class BatchInference:
             job = self._start(job)
         if job.state is JobState.WAITING:
             job = self._look(job)
+        if job.state is JobState.WAITING and self.stop.is_set():
+            self.cancel(job)
+            raise RunCancelled("stopped, and the job with it; what it has answered will be read")
         return job
 
     def _store(self, run_id: str, batch_id: int, number: int) -> BatchJob:
@@ -219,8 +222,6 @@ class BatchInference:
             self._not_started(job, exception)
         job = self.catalog.move_job(job, JobState.WAITING, job_arn=arn, status="Submitted")
         log.info("batch job %s: %s images, token %s", arn, job.records, job.client_request_token)
-        if self.stop.is_set():
-            self.cancel(job)
         return job
 
     def _request(self, job: BatchJob) -> dict[str, Any]:
@@ -349,6 +350,7 @@ class BatchInference:
         for job in self.catalog.open_jobs():
             if job.run_id == run_id and self._settle(job).state is JobState.WAITING:
                 return job
+        self.catalog.release_run(run_id)  # of tasks that were killed before they had a job
         return None
 
     def settle_left_behind(self, run_id: str) -> int:

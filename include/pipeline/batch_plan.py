@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from include.catalog.records import RunPlan, Selection, SourceImage, Stage
 from include.nova import load_prompt, projected_cost_usd
 from include.nova.batch import split_evenly
+from include.pipeline.batch_params import DEFAULT_LIMIT
 from include.pipeline.identity import RunIdentity, Window
-from include.pipeline.params import PipelineParams, param_schemas, parse_params
+from include.pipeline.params import PipelineParams
 from include.pipeline.plan import CostLimitExceeded, Plan, Projection, proxy_dimensions, work_key
 from include.pipeline.settings import Settings
 
@@ -22,48 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TIER = "batch"
-STAGES = ("analyse",)
-DEFAULT_LIMIT = 50_000
-# Of the pipeline's params: what chooses images, what names their proxies, and what bounds the run.
-NAMES = (
-    "limit",
-    "dry_run",
-    "file_ids",
-    "uploaded_from",
-    "uploaded_to",
-    "target_short_side",
-    "detail",
-    "quality",
-    "graphics_format",
-    "model_id",
-    "max_failure_ratio",
-    "max_cost_usd",
-)
-_DESCRIPTIONS = {
-    "limit": "Take at most this many images, oldest upload first. Empty: 50,000, one full job.",
-    "target_short_side": "Of the proxies to take: those made with this shorter side.",
-    "detail": "Of the proxies to take.",
-    "quality": "Of the proxies to take.",
-    "graphics_format": "Of the proxies to take.",
-}
-
-
-def batch_param_schemas() -> dict[str, dict[str, Any]]:
-    """Return name -> JSON schema of the params of a batch inference run, in the order of the form."""
-    known = param_schemas()
-    return {
-        name: known[name] | ({"description": _DESCRIPTIONS[name]} if name in _DESCRIPTIONS else {}) for name in NAMES
-    }
-
-
-def parse_batch_params(conf: Mapping[str, Any]) -> PipelineParams:
-    """Check ``conf`` as the pipeline does, for a run that analyses only. Raises `InvalidParams`."""
-    from include.pipeline.params import InvalidParams
-
-    unknown = sorted(set(conf) - set(NAMES))
-    if unknown:
-        raise InvalidParams(f"unknown param {', '.join(map(repr, unknown))}: known are {', '.join(NAMES)}")
-    return parse_params({**conf, "stages": list(STAGES)})
 
 
 def plan_batch_run(
@@ -79,7 +38,7 @@ def plan_batch_run(
 
     A run that is planned again keeps its plan: its jobs may be at work on it.
     """
-    settings.required_batch_role_arn, settings.required_bucket  # noqa: B018 - named here, before anything is done
+    log.info("jobs run as %s, on s3://%s", settings.required_batch_role_arn, settings.required_bucket)
     stored = catalog.planned_batches(identity.run_id)
     if stored:
         log.info("the run was planned before: %d jobs, as they stand", len(stored))

@@ -11,7 +11,7 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from image_proxy.operators import NovaAnalysisOperator, SummariseRunOperator, _CatalogOperator, _identity, _label
-from include.pipeline.batch_plan import batch_param_schemas, parse_batch_params
+from include.pipeline.batch_params import batch_param_schemas, parse_batch_params
 from include.pipeline.identity import window_of
 from include.pipeline.params import InvalidParams
 from include.pipeline.settings import Settings, SettingsError
@@ -106,7 +106,6 @@ class NovaBatchJobOperator(_CatalogOperator):
         super().__init__(**kwargs)
         self.batch = batch
         self._stop: threading.Event | None = None
-        self._cancel: Any = None
 
     def execute(self, context: Context) -> dict[str, int]:
         from include.catalog.records import JobState
@@ -117,7 +116,6 @@ class NovaBatchJobOperator(_CatalogOperator):
         self._stop = threading.Event()
         inference = _inference(settings, catalog, self._stop)
         run_id, batch_id = self.batch["run_id"], self.batch["batch_id"]
-        self._cancel = lambda: _cancel(inference, run_id, batch_id)
         try:
             job = inference.go_on(run_id, batch_id)
         except (BatchRefused, BatchFailed, SettingsError) as error:
@@ -134,17 +132,9 @@ class NovaBatchJobOperator(_CatalogOperator):
         return self.execute(context)
 
     def on_kill(self) -> None:
-        """Stop the job, if there is one by now; whatever it has answered stays to be read."""
+        """Begin nothing more, and stop the job as soon as there is one; what it has answered stays to be read."""
         if self._stop is not None:
             self._stop.set()
-        if self._cancel is not None:
-            self._cancel()
-
-
-def _cancel(inference: BatchInference, run_id: str, batch_id: int) -> None:
-    job = inference.catalog.latest_job(run_id, batch_id)
-    if job is not None:
-        inference.cancel(job)
 
 
 class OnDemandRestOperator(NovaAnalysisOperator):

@@ -11,8 +11,9 @@ import boto3
 import pytest
 
 from include.local.nova_stand_in import Forced, JobRules
-from include.pipeline.batch_plan import NAMES
+from include.pipeline.batch_params import NAMES
 from tests.dags.conftest import ROOT, Deployment
+from tests.dags.test_integrity import HEAVY, modules_after
 from tests.pipeline.backlog import ROLE, Backlog
 
 DAG_ID = "nova_batch_inference"
@@ -171,3 +172,10 @@ def test_the_trigger_form_is_the_runs_own_list() -> None:
     assert all(task.doc_md for task in dag.tasks)
     gate = dag.get_task("gate")
     assert gate.upstream_task_ids == {"plan", "jobs.on_demand", "summary"}
+
+
+def test_parsing_the_dag_loads_nothing_heavy() -> None:
+    baseline = modules_after("from airflow.sdk import dag, task_group")
+    added = modules_after("import nova_batch_inference") - baseline
+    assert {module for module in added if module in HEAVY or module.split(".")[0] in HEAVY} == set()
+    assert "include.pipeline.batch_params" in added

@@ -80,22 +80,24 @@ def deferred(airflow: RunningAirflow, bedrock: Any, before: dict[str, str]) -> t
     return run, arn
 
 
-def kill_triggerer(airflow: RunningAirflow) -> None:
-    """As a machine that goes away: no signal that it could answer."""
-    triggerer = airflow.stack.servers["triggerer"]
-    os.killpg(triggerer.pid, signal.SIGKILL)
-    triggerer.stop()
-    triggerer.start()
+def kill(airflow: RunningAirflow, *names: str) -> None:
+    """As a machine that goes away: no signal that they could answer."""
+    servers = [airflow.stack.servers[name] for name in names]
+    for server in servers:
+        os.killpg(server.pid, signal.SIGKILL)
+    for server in servers:
+        server.stop()
+        server.start()
 
 
-def test_a_killed_triggerer_loses_no_job_and_starts_none_again(
+def test_a_killed_triggerer_and_scheduler_lose_no_job_and_start_none_again(
     airflow: RunningAirflow, bedrock: Any, hold: Path
 ) -> None:
     before, calls = jobs(bedrock), len(airflow.machine.cloud.calls())
     backlog(airflow).add(good=95, bad=5)
     run, arn = deferred(airflow, bedrock, before)
     assert jobs(bedrock)[arn] == "Scheduled"
-    kill_triggerer(airflow)
+    kill(airflow, "triggerer", "scheduler")
     hold.unlink()
     assert airflow.wait(run, BATCH_DAG_ID) == "success"
     assert outcomes(airflow, run) == {"analysed": 95, "failed": 5}

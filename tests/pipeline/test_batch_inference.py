@@ -23,7 +23,8 @@ from include.catalog.records import BatchJob, JobState, Outcome, Selection, Stag
 from include.local.nova_stand_in import Forced, JobRules, NovaStandIn
 from include.pipeline import batch_inference
 from include.pipeline.batch_inference import BatchFailed, BatchInference, BatchNotStarted, BatchRefused
-from include.pipeline.batch_plan import parse_batch_params, plan_batch_run
+from include.pipeline.batch_params import parse_batch_params
+from include.pipeline.batch_plan import plan_batch_run
 from include.pipeline.batches import RunCancelled
 from include.pipeline.identity import RunIdentity, Window
 from include.pipeline.params import InvalidParams
@@ -430,6 +431,48 @@ def test_a_stopped_task_stops_its_work_and_its_images_are_free(small: Site) -> N
         inference.go_on(small.run_id, 0)
     assert (small.pending(), small.jobs_at_bedrock()) == (12, 0)
     assert small.finish().status == "Completed"
+
+
+def test_a_task_that_is_stopped_after_the_start_stops_the_job(small: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.rules(hold_file=Path(__file__))
+    small.backlog.add(good=12)
+    small.plan()
+    inference = small.inference()
+    real = Catalog.renew
+
+    def stopped_while_bedrock_is_asked(catalog: Catalog, owner: str, lease_seconds: float) -> Any:
+        inference.stop.set()
+        return real(catalog, owner, lease_seconds)
+
+    monkeypatch.setattr(Catalog, "renew", stopped_while_bedrock_is_asked)
+    with pytest.raises(RunCancelled):
+        inference.go_on(small.run_id, 0)
+    job = small.catalog.latest_job(small.run_id, 0)
+    assert job is not None and small.until(job.job_arn, "Stopped")
+    assert small.inference().finish_own(small.run_id) is None
+    assert (small.outcomes(), small.pending()) == ({"returned": 12}, 12)
+
+
+def test_the_end_of_a_run_frees_what_a_killed_task_held_and_joins_what_it_started(
+    small: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small.backlog.add(good=24)
+    small.plan(batch_max_records=200, conf={"limit": 12})
+    small.inference().go_on(small.run_id, 0)
+    first = small.run_id
+    small.plan("second")
+    with monkeypatch.context() as patch:
+        patch.setattr(Catalog, "release", lambda *_: 0)
+        patch.setattr(batch_inference, "upload_object", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            small.inference().go_on(small.run_id, 0)
+    assert small.pending() == 0
+    assert small.inference().finish_own(small.run_id) is None
+    assert small.pending() == 12
+    small.run_id = first
+    while small.inference().finish_own(first) is not None:
+        time.sleep(PAUSE_SECONDS)
+    assert small.outcomes() == {"analysed": 12}
 
 
 def test_a_joined_job_is_not_joined_again_nor_followed_by_another(small: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -50,3 +51,15 @@ def test_lines_come_whole_across_chunks_and_only_as_they_are_read(s3: Any, bucke
     stream.close()
     with pytest.raises(SourceError):
         next(read_lines(s3, f"s3://{bucket}/none"))
+
+
+def test_a_large_output_is_never_in_memory_as_a_whole(s3: Any, bucket: str) -> None:
+    size = 32 << 20
+    uri = put(s3, bucket, "large.jsonl", (b"z" * 4095 + b"\n") * (size // 4096))
+    tracemalloc.start()
+    try:
+        assert sum(len(line) + 1 for line in read_lines(s3, uri)) == size
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < size / 8
