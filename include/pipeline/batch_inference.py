@@ -258,7 +258,14 @@ class BatchInference:
     # -- while Bedrock has it ------------------------------------------------------------------------------------
 
     def _look(self, job: BatchJob) -> BatchJob:
-        found = self._ask(job.job_arn)
+        try:
+            found = self._ask(job.job_arn)
+        except Exception as exception:
+            failure = failure_of(exception)
+            if failure is None or failure.error.disposition not in (Disposition.RETRY, Disposition.RETURN):
+                raise
+            log.warning("cannot look at batch job %s, waiting on: %s", job.job_arn, failure.error)
+            return job
         status = str(found["status"])
         job = self.catalog.update_job(job, status=status, message=found.get("message"))
         if status in TERMINAL or status == _LOST:
