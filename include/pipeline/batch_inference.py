@@ -11,67 +11,48 @@ import dataclasses
 import logging
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from include.catalog.errors import LeaseLost
-from include.catalog.records import (
-    BatchJob,
-    Failure,
-    JobState,
-    NewAnalysis,
-    NovaCall,
-    Outcome,
-    ProxyRecord,
-    Stage,
-    WorkItem,
-)
-from include.nova import Disposition, NovaError, Prompt, card_for, cost_usd, endpoint_of, load_prompt, price_for
+from include.catalog.records import BatchJob, Failure, JobState, Outcome, ProxyRecord, Stage, WorkItem
+from include.nova import Disposition, endpoint_of, load_prompt
 from include.nova.batch import (
     FAILED,
     MIN_RECORDS,
     TERMINAL,
-    Answer,
     JobNames,
     build_job,
     build_record,
     names_of,
-    parse_answer,
-    parse_manifest,
     rest_of,
 )
 from include.nova.errors import failure_of
-from include.pipeline.batch_plan import TIER
+from include.pipeline.batch_answers import RECORDS_FILE, JobAnswers, copy_uri
 from include.pipeline.batches import RunCancelled, skip, skip_busy
 from include.pipeline.params import PipelineParams, parse_params
 from include.pipeline.settings import Settings
-from include.storage.copies import copy_object, delete_folder, keys_below, read_lines, read_small, split_uri
+from include.storage.copies import copy_object, delete_folder, split_uri
 from include.storage.errors import SourceError, StorageError
-from include.storage.objects import clean_stem, is_missing, upload_object
+from include.storage.objects import clean_stem, upload_object
 
 if TYPE_CHECKING:
     from include.catalog.catalog import Catalog
 
 log = logging.getLogger(__name__)
 
-RECORDS_FILE = "records.jsonl"
-MANIFEST_FILE = "manifest.json.out"
 COPY_THREADS = 16  # copies are S3's work: these wait for it
 COPIES_PER_RENEWAL = 2000
-ANSWERS_AT_ONCE = 200  # lines of output that are held in memory
 # Filling the folder of a full job takes minutes; images of a task that died meanwhile are free again after this.
 PREPARING_SECONDS = 3600
 # Between the end of a job and the end of its join: a task has to be scheduled, and 50,000 rows written.
 JOINING = timedelta(hours=2)
 # A run that is alive reads a job's answers within minutes of its end; after this somebody else does.
 LEFT_BEHIND = timedelta(minutes=30)
-MOST_FATAL = 5
+COUNTED = (Outcome.ANALYSED, Outcome.FAILED, Outcome.RETURNED)
 _LOST = "Lost"  # Bedrock does not know the job any more
 
 
@@ -196,7 +177,7 @@ class BatchInference:
         proxy, file_id = item.proxy, item.image.file_id
         if proxy is None:
             return None
-        uri = f"{job.folder}/input/{file_id}.{proxy.format}"
+        uri = copy_uri(job, proxy)
         try:
             copy_object(self.s3, proxy.uri, uri)
         except SourceError as error:
@@ -295,15 +276,15 @@ class BatchInference:
     def _join(self, job: BatchJob, found: dict[str, Any]) -> BatchJob:
         """Write every answer, put back what has none, clean up. Raises `BatchFailed` for a job that failed."""
         self.catalog.renew(job.owner, JOINING.total_seconds())
-        params, prompt = self._params(job), load_prompt(self.settings.prompt_file)
-        join = _Join(self, job, params, prompt, endpoint_of(self.bedrock))
-        read = sum(join.write(answers) for answers in _chunks(self._answers(job, prompt)))
-        self._compare(job, read)
+        answers = JobAnswers(
+            self.catalog, self.s3, job, self._params(job), self.settings, endpoint_of(self.bedrock), self.stop
+        )
+        read = answers.write_all()
         status = str(found["status"])
         rest = rest_of(status, found.get("message"))
         returned = self.catalog.return_rest(job, code=rest.code, message=rest.message)
         counts = self.catalog.job_outcomes(job)
-        columns = {outcome.value: counts.get(outcome, 0) for outcome in _COUNTED}
+        columns = {outcome.value: counts.get(outcome, 0) for outcome in COUNTED}
         job = self.catalog.move_job(job, JobState.JOINED, ended_at=found.get("endTime"), **columns)
         log.info(
             "batch job %s %s: %d answers read, %d images put back, %s", job.job_arn, status, read, returned, counts
@@ -311,34 +292,11 @@ class BatchInference:
         self._clean_up(job)
         if status == FAILED:
             raise BatchFailed(f"batch job {job.job_arn} failed: {found.get('message') or 'no message'}")
-        if join.fatal:
-            raise BatchFailed(f"{len(join.fatal)} or more images cannot succeed as things are set up: {join.fatal[0]}")
-        return job
-
-    def _answers(self, job: BatchJob, prompt: Prompt) -> Iterator[Answer]:
-        bucket, _ = split_uri(job.folder)
-        for key in list(keys_below(self.s3, f"{job.folder}/output")):
-            if not key.endswith(f"/{RECORDS_FILE}.out"):
-                continue
-            with closing(read_lines(self.s3, f"s3://{bucket}/{key}")) as lines:
-                for line in lines:
-                    if self.stop.is_set():
-                        raise RunCancelled("stopped while answers were written; the rest is written at the next try")
-                    answer = parse_answer(line, prompt)
-                    if answer is None:
-                        log.warning("a line of %s is no answer: %r", key, line[:200])
-                        continue
-                    yield answer
-
-    def _compare(self, job: BatchJob, read: int) -> None:
-        """Say it when Bedrock counted other than we read; the images without an answer go back to pending anyway."""
-        bucket, _ = split_uri(job.folder)
-        for key in keys_below(self.s3, f"{job.folder}/output"):
-            manifest = (
-                parse_manifest(read_small(self.s3, f"s3://{bucket}/{key}")) if key.endswith(MANIFEST_FILE) else None
+        if answers.fatal:
+            raise BatchFailed(
+                f"{len(answers.fatal)} or more images cannot succeed as things are set up: {answers.fatal[0]}"
             )
-            if manifest is not None and manifest.processed != read:
-                log.warning("batch job %s: %d answers read, the manifest has %s", job.job_arn, read, manifest)
+        return job
 
     def _clean_up(self, job: BatchJob) -> None:
         """Delete the copies and the records. The output stays: it is small, and what Bedrock billed."""
@@ -353,9 +311,14 @@ class BatchInference:
     # -- jobs whose task is no more ------------------------------------------------------------------------------
 
     def finish_own(self, run_id: str) -> BatchJob | None:
-        """Join what the run's own tasks left, cancelled or failed as they did; return a job that is not over yet."""
-        for job in self.catalog.open_jobs():
-            if job.run_id == run_id and self._settle(job).state is JobState.WAITING:
+        """Join what the run's own tasks left, and stop what goes on without them; return a job that is not over yet.
+
+        A task that was cancelled before a triggerer had taken it over could not stop its job itself.
+        """
+        for left in self.catalog.open_jobs():
+            job = self._settle(left) if left.run_id == run_id else None
+            if job is not None and job.state is JobState.WAITING:
+                self.cancel(job)
                 return job
         self.catalog.release_run(run_id)  # of tasks that were killed before they had a job
         return None
@@ -397,81 +360,3 @@ class BatchInference:
         name = JobNames(job.client_request_token).job_name
         jobs = self.bedrock.list_model_invocation_jobs(nameContains=name).get("invocationJobSummaries", [])
         return next((str(found["jobArn"]) for found in jobs if found["jobName"] == name), None)
-
-
-_COUNTED = (Outcome.ANALYSED, Outcome.FAILED, Outcome.RETURNED)
-
-
-@dataclass(frozen=True, slots=True)
-class _Join:
-    """Writes answers of one job to the catalog."""
-
-    inference: BatchInference
-    job: BatchJob
-    params: PipelineParams
-    prompt: Prompt
-    endpoint: str
-    fatal: list[NovaError] = field(default_factory=list)  # the first few that a setting or a permission is to blame for
-
-    def write(self, answers: Sequence[Answer]) -> int:
-        """Write some answers; return how many there were."""
-        catalog, job = self.inference.catalog, self.job
-        proxies = catalog.sent_proxies(job, [answer.file_id for answer in answers])
-        for answer in answers:
-            proxy = proxies.get(answer.file_id)
-            if proxy is None:
-                log.warning("batch job %s answers image %d, which it was not asked for", job.job_arn, answer.file_id)
-                continue
-            try:
-                self._write(answer, proxy)
-            except LeaseLost as error:  # its lease ran out, and another run was quicker
-                log.warning("%s", error)
-        return len(answers)
-
-    def _write(self, answer: Answer, proxy: ProxyRecord) -> None:
-        catalog, call = self.inference.catalog, self._priced(answer, proxy)
-        if answer.reply is not None:
-            reply = answer.reply
-            analysis = NewAnalysis(
-                description=reply.description,
-                labels=reply.labels,
-                visible_text=reply.visible_text,
-                objects=reply.objects,
-                stop_reason=reply.stop_reason,
-            )
-            catalog.record_answer(self.job, answer.file_id, analysis, call)
-        elif answer.error is not None:
-            self._refuse(answer.error, proxy, call)
-
-    def _refuse(self, error: NovaError, proxy: ProxyRecord, call: NovaCall) -> None:
-        if error.disposition is Disposition.FATAL and len(self.fatal) < MOST_FATAL:
-            self.fatal.append(error)
-        outcome, failure = Outcome.RETURNED, Failure(error.code, error.message)
-        if error.disposition is Disposition.FAIL:
-            copy = f"{self.job.folder}/input/{proxy.file_id}.{proxy.format}"
-            if is_missing(self.inference.s3, copy):
-                failure = Failure("copy_missing", f"the copy was deleted under the job: {error.message}")
-            else:
-                outcome = Outcome.FAILED
-        self.inference.catalog.record_refusal(self.job, proxy.file_id, outcome=outcome, failure=failure, call=call)
-
-    def _priced(self, answer: Answer, proxy: ProxyRecord) -> NovaCall:
-        """Put the price of what is billed beside what was reported; the stand-in bills nothing, its is a projection."""
-        model_id, prices = self.params.model_id, self.inference.settings.price_overrides
-        call, billed = answer.call(self.job.started_at or self.job.created_at, self.endpoint), 0
-        if call.input_tokens:
-            billed = card_for(model_id).billed_input_tokens(call.input_tokens, proxy.width, proxy.height)
-        projected = cost_usd(model_id, TIER, billed, call.output_tokens, overrides=prices)
-        return NovaCall(
-            **dataclasses.asdict(call),
-            tier=TIER,
-            cost_usd=projected if call.endpoint == "aws" else None,
-            cost_usd_projected=projected,
-            price_date=price_for(model_id, TIER, prices).date,
-        )
-
-
-def _chunks(answers: Iterable[Answer]) -> Iterator[list[Answer]]:
-    waiting = iter(answers)
-    while some := list(islice(waiting, ANSWERS_AT_ONCE)):
-        yield some

@@ -155,7 +155,7 @@ class OnDemandRestOperator(NovaAnalysisOperator):
 class SummariseBatchRunOperator(SummariseRunOperator):
     """Read what cancelled or failed tasks left of their jobs, close the run, log its figures. Runs whatever happened.
 
-    A job that was stopped with its task needs a moment to end; that is waited for in the triggerer too.
+    A job that goes on without its task is stopped. It needs a moment to end; that is waited for in the triggerer too.
     """
 
     def execute(self, context: Context) -> dict[str, Any]:

@@ -453,13 +453,25 @@ def test_a_task_that_is_stopped_after_the_start_stops_the_job(small: Site, monke
     assert (small.outcomes(), small.pending()) == ({"returned": 12}, 12)
 
 
+def test_the_end_of_a_run_stops_a_job_that_nobody_waits_for(small: Site) -> None:
+    small.rules(hold_file=Path(__file__))
+    small.backlog.add(good=12)
+    small.plan()
+    job = small.inference().go_on(small.run_id, 0)
+    assert small.inference().finish_own(small.run_id) is not None
+    assert small.until(job.job_arn, "Stopped")
+    assert small.inference().finish_own(small.run_id) is None
+    assert (small.outcomes(), small.pending()) == ({"returned": 12}, 12)
+
+
 def test_the_end_of_a_run_frees_what_a_killed_task_held_and_joins_what_it_started(
     small: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small.backlog.add(good=24)
     small.plan(batch_max_records=200, conf={"limit": 12})
-    small.inference().go_on(small.run_id, 0)
+    job = small.inference().go_on(small.run_id, 0)
     first = small.run_id
+    small.until(job.job_arn, "Completed")
     small.plan("second")
     with monkeypatch.context() as patch:
         patch.setattr(Catalog, "release", lambda *_: 0)
@@ -470,8 +482,7 @@ def test_the_end_of_a_run_frees_what_a_killed_task_held_and_joins_what_it_starte
     assert small.inference().finish_own(small.run_id) is None
     assert small.pending() == 12
     small.run_id = first
-    while small.inference().finish_own(first) is not None:
-        time.sleep(PAUSE_SECONDS)
+    assert small.inference().finish_own(first) is None
     assert small.outcomes() == {"analysed": 12}
 
 
