@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from include.catalog import (
+    batch_jobs,
     browse,
     claims,
     daily,
@@ -45,17 +46,20 @@ from include.catalog.browse_records import (
 from include.catalog.columns import Clock, utc_now
 from include.catalog.records import (
     AnalysisFilter,
+    BatchJob,
     ClaimedBatch,
     DayFigures,
     Evaluation,
     EvaluationCall,
     Failure,
     ImageReport,
+    JobState,
     NewAnalysis,
     NewEvaluation,
     NewImage,
     NewProxy,
     NovaCall,
+    Outcome,
     PlannedBatch,
     ProxyRecord,
     RegisterCounts,
@@ -329,3 +333,51 @@ class Catalog:
     def preview(self, file_id: int) -> PreviewRecord | None:
         """The preview of the image's present content."""
         return previews.preview(self._store, file_id)
+
+    # -- batch inference jobs ------------------------------------------------------------------------------------
+
+    def planned_batches(self, run_id: str) -> tuple[PlannedBatch, ...]:
+        """The batches that were stored for the run, in order."""
+        return batch_jobs.planned_batches(self._store, run_id)
+
+    def latest_job(self, run_id: str, batch_id: int) -> BatchJob | None:
+        """The batch's newest job, None before the first."""
+        return batch_jobs.latest_job(self._store, run_id, batch_id)
+
+    def store_job(self, run_id: str, batch_id: int, number: int, *, token: str, owner: str, folder: str) -> BatchJob:
+        """Writes a job that is about to be prepared."""
+        return batch_jobs.store_job(self._store, run_id, batch_id, number, token=token, owner=owner, folder=folder)
+
+    def update_job(self, job: BatchJob, **values: Any) -> BatchJob:
+        """Changes columns of the job's row; returns it as it is now."""
+        return batch_jobs.update_job(self._store, job, **values)
+
+    def move_job(self, job: BatchJob, state: JobState, **values: Any) -> BatchJob:
+        """Changes the job's state, with the time of it, and other columns."""
+        return batch_jobs.move_job(self._store, job, state, **values)
+
+    def open_jobs(self) -> list[BatchJob]:
+        """Jobs that Bedrock may have and that nobody has joined, of all runs."""
+        return batch_jobs.open_jobs(self._store)
+
+    def sent_proxies(self, job: BatchJob, file_ids: Sequence[int]) -> dict[int, ProxyRecord]:
+        """The proxies that the job was made with, by image."""
+        return batch_jobs.sent_proxies(self._store, job, file_ids)
+
+    def record_answer(self, job: BatchJob, file_id: int, analysis: NewAnalysis, call: NovaCall) -> None:
+        """A valid answer out of a job's output; written once, however often it is read."""
+        results.record_analysis(self._store, job.run_id, job.owner, file_id, analysis=analysis, call=call, once=True)
+
+    def record_refusal(
+        self, job: BatchJob, file_id: int, *, outcome: Outcome, failure: Failure, call: NovaCall
+    ) -> None:
+        """Any other answer out of a job's output; written once, however often it is read."""
+        results.record_refusal(self._store, job.run_id, job.owner, file_id, outcome=outcome, failure=failure, call=call)
+
+    def return_rest(self, job: BatchJob, *, code: str, message: str) -> int:
+        """Puts back what the job holds and did not decide; returns how many."""
+        return batch_jobs.return_rest(self._store, job, code=code, message=message)
+
+    def job_outcomes(self, job: BatchJob) -> dict[str, int]:
+        """How many images of the job's batch ended how; None is left out."""
+        return batch_jobs.job_outcomes(self._store, job)

@@ -169,7 +169,7 @@ class NovaCall:
     endpoint: str  # "aws" or "stand-in"
     tier: str
     started_at: datetime
-    seconds: float
+    seconds: float | None  # None: one of many in a job, nobody timed it
     code: str | None  # None: a valid answer
     message: str | None
     input_tokens: int
@@ -449,3 +449,34 @@ class EvaluationCall:
     def answered(self) -> bool:
         """Whether this is a valid answer."""
         return self.called and self.code is None
+
+
+class JobState(StrEnum):
+    """How far our own work on a batch inference job came."""
+
+    PREPARING = "preparing"  # its folder is being filled; Bedrock knows nothing of it
+    STARTING = "starting"  # Bedrock is asked to start it, and may have done so
+    WAITING = "waiting"  # Bedrock has it
+    JOINED = "joined"  # its answers stand in the catalog, what it left is pending again
+    REFUSED = "refused"  # Bedrock would not start it
+    HANDED_OVER = "handed_over"  # too small for a job: for on demand
+
+
+@dataclass(frozen=True, slots=True)
+class BatchJob:
+    """A batch inference job of one planned batch, as stored before and while Bedrock works on it."""
+
+    job_id: int
+    run_id: str
+    batch_id: int
+    number: int  # of the batch's jobs, from 1
+    client_request_token: str
+    owner: str
+    folder: str  # s3://bucket/prefix
+    state: JobState
+    status: str | None  # Bedrock's
+    message: str | None
+    job_arn: str | None
+    records: int | None
+    created_at: datetime
+    started_at: datetime | None  # when Bedrock was asked for it first

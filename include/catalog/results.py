@@ -99,13 +99,20 @@ def record_call(store: Store, run_id: str, file_id: int, call: NovaCall) -> None
 
 
 def record_analysis(
-    store: Store, run_id: str, owner: str, file_id: int, *, analysis: NewAnalysis, call: NovaCall
+    store: Store, run_id: str, owner: str, file_id: int, *, analysis: NewAnalysis, call: NovaCall, once: bool = False
 ) -> None:
     """An answer and the call that brought it. It is paid for, so a lost lease does not throw it away: it is written
-    unless somebody else wrote one meanwhile. Then only the call is kept, and LeaseLost raised."""
+    unless somebody else wrote one meanwhile. Then only the call is kept, and LeaseLost raised.
+
+    ``once``: the answer may be brought again (a job's output is read anew after a crash); then nothing is written.
+    """
     now = store.now()
     with store.writing() as connection:
         item, holder = _for_late_answer(connection, run_id, owner, file_id)
+        if once and _is_booked(connection, item, call):
+            if holder is None:
+                _release(connection, owner, file_id)
+            return
         _attempt(connection, item, Stage.ANALYSE, now, _call_values(call))
         wanted = holder == owner or not _answered(connection, item)
         if wanted:
@@ -126,22 +133,48 @@ def record_failure(store: Store, run_id: str, owner: str, file_id: int, *, stage
     now = store.now()
     with store.writing() as connection:
         item = _held_item(connection, run_id, owner, file_id)
-        table = _table(stage)
-        prior = connection.execute(
-            select(table.c.status, table.c.attempts).where(_key(item, stage), table.c.superseded_at.is_(None))
-        ).one_or_none()
-        good_before = prior is not None and prior.status != Outcome.FAILED.value
-        attempts = 1 if prior is None or good_before else prior.attempts + 1
-        again = failure.transient and attempts < MAX_ATTEMPTS
-        values = _shallow(failure) | {
-            "status": Outcome.FAILED.value,
-            "attempts": attempts,
-            "next_try_at": now + retry_delay(attempts) if again else None,
-        }
-        _write(connection, item, stage, values, now, history=good_before)
         _attempt(connection, item, stage, now, {"code": failure.code, "message": failure.message})
-        _decide(connection, item, stage, Outcome.FAILED, now, code=failure.code, message=failure.message)
+        _store_failure(connection, item, stage, failure, now)
         _release(connection, owner, file_id)
+
+
+def _store_failure(connection: Connection, item: _Item, stage: Stage, failure: Failure, now: datetime) -> None:
+    table = _table(stage)
+    prior = connection.execute(
+        select(table.c.status, table.c.attempts).where(_key(item, stage), table.c.superseded_at.is_(None))
+    ).one_or_none()
+    good_before = prior is not None and prior.status != Outcome.FAILED.value
+    attempts = 1 if prior is None or good_before else prior.attempts + 1
+    again = failure.transient and attempts < MAX_ATTEMPTS
+    values = _shallow(failure) | {
+        "status": Outcome.FAILED.value,
+        "attempts": attempts,
+        "next_try_at": now + retry_delay(attempts) if again else None,
+    }
+    _write(connection, item, stage, values, now, history=good_before)
+    _decide(connection, item, stage, Outcome.FAILED, now, code=failure.code, message=failure.message)
+
+
+def record_refusal(
+    store: Store, run_id: str, owner: str, file_id: int, *, outcome: Outcome, failure: Failure, call: NovaCall
+) -> None:
+    """An answer of a batch job that holds no analysis, and its call, written once however often it is brought.
+
+    `outcome` is FAILED, or RETURNED for what is not the image's fault. A job whose lease was lost decides nothing any
+    more: only the call is kept.
+    """
+    now = store.now()
+    with store.writing() as connection:
+        item, holder = _for_late_answer(connection, run_id, owner, file_id)
+        new = not _is_booked(connection, item, call)
+        if new:
+            _attempt(connection, item, Stage.ANALYSE, now, _call_values(call))
+        if new and holder == owner and outcome is Outcome.FAILED:
+            _store_failure(connection, item, Stage.ANALYSE, failure, now)
+        if new and holder == owner and outcome is Outcome.RETURNED:
+            _decide(connection, item, Stage.ANALYSE, outcome, now, code=failure.code, message=failure.message)
+        if new or holder is None:
+            _release(connection, owner, file_id)
 
 
 def record_skip(
@@ -225,6 +258,13 @@ def _answered(connection: Connection, item: _Item) -> bool:
     a = image_analyses.c
     by_whom = a.run_id == item.run.run_id if item.run.force else a.superseded_at.is_(None)
     return bool(connection.scalar(select(exists().where(_key(item, Stage.ANALYSE), a.status != "failed", by_whom))))
+
+
+def _is_booked(connection: Connection, item: _Item, call: NovaCall) -> bool:
+    """Whether this very call is on a row already. A run has one call of an image in flight, so its start names it."""
+    c = image_attempts.c
+    same = and_(c.run_id == item.run.run_id, c.file_id == item.file_id, c.called, c.tier == call.tier)
+    return bool(connection.scalar(select(exists().where(same, c.started_at == call.started_at))))
 
 
 def _item(connection: Connection, run_id: str, file_id: int) -> _Item:

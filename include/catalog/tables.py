@@ -282,6 +282,41 @@ image_low_water_marks = Table(
     Column("measured_at", UtcDateTime, nullable=False),
 )
 
+# One batch inference job at Bedrock for one planned batch of a run. `state` is how far our own work on it came,
+# `status` what Bedrock last said of it.
+image_batch_jobs = Table(
+    "image_batch_jobs",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("run_id", Text, ForeignKey("image_runs.run_id", ondelete="CASCADE"), nullable=False),
+    Column("batch_id", Integer, nullable=False),
+    Column("number", Integer, nullable=False),  # counts the jobs of this batch: a cleared task may need another
+    Column("client_request_token", Text, nullable=False, unique=True),
+    Column("owner", Text, nullable=False),  # holds the claims of the job's images for as long as it may run
+    Column("folder", Text, nullable=False),  # s3://bucket/prefix of everything that belongs to the job
+    Column("state", Text, nullable=False),
+    Column("status", Text),
+    Column("message", FreeText),
+    Column("job_arn", Text),
+    Column("records", Integer),  # sent to Bedrock
+    Column("analysed", Integer),
+    Column("failed", Integer),
+    Column("returned", Integer),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("joined_at", UtcDateTime),
+    CheckConstraint("state in ('preparing', 'starting', 'waiting', 'joined', 'refused', 'handed_over')", name="state"),
+)
+Index(
+    "uq_image_batch_jobs_number",
+    image_batch_jobs.c.run_id,
+    image_batch_jobs.c.batch_id,
+    image_batch_jobs.c.number,
+    unique=True,
+)
+Index("ix_image_batch_jobs_state", image_batch_jobs.c.state)
+
 # A view for people and other DAGs, one row an image (no proxies, videos or documents), made by the migrations.
 # Its proxy and its analysis are the newest current ones of the image's present content, null where there is none yet.
 current_image_analyses = table(

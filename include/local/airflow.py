@@ -29,6 +29,8 @@ READY_SECONDS = 120
 POOL = "nova"  # the default of the setting that names it
 SLOTS = 8
 
+LOCAL_ROLE = "arn:aws:iam::000000000000:role/embedded-cloud"  # the stand-in has no roles, it only wants one named
+
 
 @dataclass(frozen=True, slots=True)
 class AirflowHome:
@@ -51,6 +53,7 @@ class AirflowHome:
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             "IMAGE_PROXY_BUCKET": bucket,
+            "IMAGE_PROXY_BATCH_ROLE_ARN": LOCAL_ROLE,
             **self._secrets(),
             **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in connections.items()},
         }

@@ -71,6 +71,7 @@ class EmbeddedCloud:
                 "service_config": {
                     "s3": {"endpoint_url": self.s3.endpoint_url},
                     "bedrock-runtime": {"endpoint_url": self.nova_url},
+                    "bedrock": {"endpoint_url": self.nova_url},
                 },
                 "config_kwargs": {"s3": {"addressing_style": "path"}},
             },

@@ -28,7 +28,7 @@ class CallRecord:
     """One request that the service answered, refused, or may have worked on without an answer arriving."""
 
     started_at: datetime  # aware, UTC
-    seconds: float
+    seconds: float | None  # None: one of many in a batch job, nobody timed it
     code: str | None  # None: a valid answer
     message: str | None
     input_tokens: int

@@ -92,6 +92,22 @@ class Settings(BaseSettings):
     )
     report_uri: str | None = Field(None, description="Folder or s3:// address that evaluation reports go to")
     export_uri: str | None = Field(None, description="Folder or s3:// address that exports go to")
+    # Batch inference
+    batch_role_arn: str | None = Field(
+        None,
+        pattern=r"^(arn:aws(-[^:]+)?:iam::([0-9]{12})?:role/.+)?$",
+        max_length=2048,
+        description="Role that Bedrock assumes to read a batch job's folder and to write its output",
+    )
+    batch_prefix: str = Field(
+        "nova_batch",
+        pattern=r"^[-!_*'().a-zA-Z0-9]+(/[-!_*'().a-zA-Z0-9]+)*$",
+        max_length=200,
+        description="First part of every batch job's folder in the bucket",
+    )
+    batch_timeout_hours: int = Field(48, ge=24, le=168, description="When Bedrock is to give a batch job up")
+    batch_max_records: int = Field(50_000, ge=200, le=50_000, description="Most images in one batch job")
+    batch_poll_seconds: float = Field(60, ge=0.1, le=3600, description="Time between two looks at a batch job")
 
     @field_validator("object_tags")
     @classmethod
@@ -140,6 +156,16 @@ class Settings(BaseSettings):
         if not self.bucket:
             raise SettingsError(f"{ENV_PREFIX}BUCKET is not set: name the S3 bucket that proxies are uploaded to")
         return self.bucket
+
+    @property
+    def required_batch_role_arn(self) -> str:
+        """Return the role for batch jobs, or say how to set it."""
+        if not self.batch_role_arn:
+            raise SettingsError(
+                f"{ENV_PREFIX}BATCH_ROLE_ARN is not set: name the IAM role that Bedrock assumes for batch inference; "
+                "it needs s3:GetObject, s3:ListBucket and s3:PutObject on the bucket"
+            )
+        return self.batch_role_arn
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -35,6 +35,10 @@ class ObjectRules:
             arguments["Tagging"] = urlencode(self.tags)
         return arguments
 
+    def copy(self) -> dict[str, Any]:
+        """Arguments of a copy inside S3, which would keep the tags of what is copied."""
+        return self.upload() | ({"TaggingDirective": "REPLACE"} if self.tags else {})
+
     def met_by(self, head: Mapping[str, Any]) -> bool:
         """Whether an object that stands in S3 already (the reply of `head_object`) is encrypted as asked."""
         return not self.kms_key_id or str(head.get("ServerSideEncryption", "")).startswith("aws:kms")

@@ -43,6 +43,7 @@ class PlanEvaluationOperator(_CatalogOperator):
         try:
             params = parse_evaluation({**dict(context["params"]), **(context["dag_run"].conf or {})})
             _ = settings.required_bucket
+            self.check_pools(context)
             endpoint = nova_hook(settings, params.model_id).endpoint
             run_id = _identity(context).run_id
             evaluation = plan_evaluation(self.catalog(settings), run_id, params, settings, nova_endpoint=endpoint)

@@ -53,6 +53,14 @@ class _CatalogOperator(BaseOperator):
         with told_to_a_person():
             return CatalogHook(settings.catalog_conn_id).get_conn()
 
+    def check_pools(self, context: Context) -> None:
+        """Refuse a pool that could never give its slots, by what the scheduler left (see `image_proxy.pools`)."""
+        facts: Any = context["task_state_store"].get(POOL_FACTS)
+        if facts is None:
+            self.log.info("no scheduler told which pools there are: they are not checked")
+        else:
+            check_pools(facts)
+
 
 class PlanBatchesOperator(_CatalogOperator):
     """List unprocessed images, project their cost, and store the run's batches in the catalog.
@@ -73,7 +81,7 @@ class PlanBatchesOperator(_CatalogOperator):
         params = parse_params({**dict(context["params"]), **(run.conf or {})})
         settings = self.settings()
         if "analyse" in params.stages:
-            self._check_pools(context)
+            self.check_pools(context)
         with told_to_a_person():
             plan = plan_run(
                 self.catalog(settings),
@@ -89,14 +97,6 @@ class PlanBatchesOperator(_CatalogOperator):
             {"run_id": _identity(context).run_id, "batch_id": batch.batch_id, "label": _label(batch)}
             for batch in plan.batches
         ]
-
-    def _check_pools(self, context: Context) -> None:
-        """Refuse a pool that could never give its slots, by what the scheduler left (see `image_proxy.pools`)."""
-        facts: Any = context["task_state_store"].get(POOL_FACTS)
-        if facts is None:
-            self.log.info("no scheduler told which pools there are: they are not checked")
-        else:
-            check_pools(facts)
 
     def _tell(self, context: Context, projection: dict[str, Any], params: PipelineParams) -> None:
         verb = "dry run, nothing was written: would take" if params.dry_run else "takes"

@@ -2,8 +2,7 @@
 
 Airflow leaves a task whose pool is missing or too small scheduled for ever, with a line in the scheduler's log only.
 When the scheduler starts a run of a DAG that plans batches, this listener, which runs in the scheduler, reads the pools
-of the DAG's tasks and leaves the facts in the state store of the planning task, where `PlanBatchesOperator` judges
-them. Under `dags test` no scheduler starts the run and pools bound nothing, so nothing is checked.
+of the DAG's tasks and leaves the facts in the state store of the planning task, where its operator judges them. Under `dags test` no scheduler starts the run and pools bound nothing, so nothing is checked.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
     from sqlalchemy.orm import Session
 
-PLANS = "PlanBatchesOperator"
+PLANS = frozenset({"PlanBatchesOperator", "PlanBatchJobsOperator", "PlanEvaluationOperator"})
 
 
 class PoolListener:
@@ -27,7 +26,7 @@ class PoolListener:
     def on_dag_run_running(self, dag_run: DagRun, msg: str) -> None:
         """Leave the facts before the first task of the run is scheduled."""
         dag: Any = dag_run.dag
-        planning = [task.task_id for task in dag.tasks if task.task_type == PLANS] if dag is not None else []
+        planning = [task.task_id for task in dag.tasks if task.task_type in PLANS] if dag is not None else []
         if not planning:
             return
         from sqlalchemy.orm import object_session

@@ -110,6 +110,7 @@ def deployment(
             "service_config": {
                 "s3": {"endpoint_url": seaweedfs.endpoint_url},
                 "bedrock-runtime": {"endpoint_url": stand_in.url},
+                "bedrock": {"endpoint_url": stand_in.url},
             },
             "config_kwargs": {"s3": {"addressing_style": "path"}},
         },

@@ -21,6 +21,13 @@ from tests.conftest import require_weed
 DAG_ID = "image_proxy_pipeline"
 SLOTS = 6  # not a multiple of the four slots that an analysis task takes: two tasks at once would need eight
 RUN_SECONDS = 240
+BATCH_DAG_ID = "nova_batch_inference"
+HOLD_JOBS = "hold-jobs"  # while there is such a file in the laptop's folder, batch jobs do not begin
+QUICK = {
+    "IMAGE_PROXY_BATCH_POLL_SECONDS": "0.5",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",  # a killed one's triggers are another's after this
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+}
 
 
 @dataclass
@@ -34,23 +41,23 @@ class RunningAirflow:
     def register(self, folder: Path) -> None:
         register_folders(self.machine.catalog, [folder], datetime.now(UTC))
 
-    def trigger(self, **conf: Any) -> str:
-        answer = self.client.post(f"/dags/{DAG_ID}/dagRuns", json={"logical_date": None, "conf": conf})
+    def trigger(self, *, dag_id: str = DAG_ID, **conf: Any) -> str:
+        answer = self.client.post(f"/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf})
         assert answer.status_code == httpx.codes.OK, answer.text
         return str(answer.json()["dag_run_id"])
 
-    def wait(self, dag_run_id: str) -> str:
+    def wait(self, dag_run_id: str, dag_id: str = DAG_ID) -> str:
         """Return the state in which the run ended."""
         deadline = time.monotonic() + RUN_SECONDS
         while time.monotonic() < deadline:
-            state = self.client.get(f"/dags/{DAG_ID}/dagRuns/{dag_run_id}").json()["state"]
+            state = self.client.get(f"/dags/{dag_id}/dagRuns/{dag_run_id}").json()["state"]
             if state in ("success", "failed"):
                 return str(state)
             time.sleep(0.5)
         raise AssertionError(f"{dag_run_id} was not done after {RUN_SECONDS} s")
 
-    def tasks(self, dag_run_id: str) -> list[dict[str, Any]]:
-        answer = self.client.get(f"/dags/{DAG_ID}/dagRuns/{dag_run_id}/taskInstances", params={"limit": 200})
+    def tasks(self, dag_run_id: str, dag_id: str = DAG_ID) -> list[dict[str, Any]]:
+        answer = self.client.get(f"/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances", params={"limit": 200})
         return list(answer.json()["task_instances"])
 
 
@@ -58,9 +65,9 @@ class RunningAirflow:
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAirflow]:
     require_weed()
     var = tmp_path_factory.mktemp("var with spaces")
-    with laptop(var, stand_in_options=("--latency-ms", "150")) as machine:
+    with laptop(var, stand_in_options=("--latency-ms", "150", "--job-hold-file", str(var / HOLD_JOBS))) as machine:
         machine.home.migrate(machine.env)
-        with AirflowStack(machine.home, machine.env, var / "logs") as stack, stack.client() as client:
+        with AirflowStack(machine.home, {**machine.env, **QUICK}, var / "logs") as stack, stack.client() as client:
             make_pool(client, "nova", SLOTS)
-            unpause(client, (DAG_ID,))
+            unpause(client, (DAG_ID, BATCH_DAG_ID))
             yield RunningAirflow(machine, stack, client)

@@ -6,6 +6,6 @@ is a figure of Nova's: every response carries `x-nova-stand-in: true`, and its s
 
 from include.local.nova_stand_in.call_log import CallRecord
 from include.local.nova_stand_in.server import NovaStandIn
-from include.local.nova_stand_in.settings import Forced, StandInSettings
+from include.local.nova_stand_in.settings import Forced, JobRules, StandInSettings
 
-__all__ = ["CallRecord", "Forced", "NovaStandIn", "StandInSettings"]
+__all__ = ["CallRecord", "Forced", "JobRules", "NovaStandIn", "StandInSettings"]

@@ -19,7 +19,7 @@ import boto3
 from botocore.config import Config
 
 from include.local.nova_stand_in.server import NovaStandIn
-from include.local.nova_stand_in.settings import Forced, StandInSettings
+from include.local.nova_stand_in.settings import Forced, JobRules, StandInSettings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
             latency_ms=given.latency_ms,
             forced=tuple(Forced.from_json(rule) for rule in given.force),
             log_path=given.log,
+            jobs=JobRules(
+                given.job_min_records, status_seconds=given.job_status_seconds, hold_file=given.job_hold_file
+            ),
         )
     except ValueError as error:
         parser.error(str(error))
@@ -57,6 +60,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--throttle-seed", type=int, default=0, help="chooses which calls are throttled")
     parser.add_argument("--latency-ms", type=int, default=0, help="what each answer takes at least")
     parser.add_argument("--force", action="append", default=[], metavar="JSON", help="a rule; see settings.Forced")
+    parser.add_argument("--job-min-records", type=int, default=100, help="fewest records in a batch job")
+    parser.add_argument(
+        "--job-status-seconds",
+        type=float,
+        default=0.0,
+        help="how long a job is submitted, validating and scheduled each",
+    )
+    parser.add_argument("--job-hold-file", type=Path, help="jobs stay scheduled as long as there is such a file")
     return parser
 
 

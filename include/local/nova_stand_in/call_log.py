@@ -11,7 +11,8 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """One call. Times are ISO 8601 with a UTC offset; `ended` is just before the response was sent."""
+    """One call, or one record of a batch job. Times are ISO 8601 with a UTC offset; `ended` is just before the response
+    was sent."""
 
     call: int  # counted from 1 in order of arrival
     request_id: str
@@ -27,6 +28,8 @@ class CallRecord:
     output_tokens: int
     service_tier: str | None
     forced: bool  # a forced rule or the throttling rate had a hand in it
+    job: str | None = None  # of a job's record: the job's id
+    record_id: str | None = None
 
 
 class CallLog:

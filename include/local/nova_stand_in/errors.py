@@ -20,6 +20,13 @@ _COMMON_STATUS: Final = {
     "UnknownOperationException": 404,
 }
 
+JOB_OPERATIONS: Final = (
+    "CreateModelInvocationJob",
+    "GetModelInvocationJob",
+    "ListModelInvocationJobs",
+    "StopModelInvocationJob",
+)
+
 
 class BedrockError(Exception):
     """An answer that is an error. `code` is an AWS error code, `status` the HTTP status that goes with it."""
@@ -38,11 +45,12 @@ def invalid(message: str) -> BedrockError:
 
 def status_of(code: str) -> int:
     """HTTP status of an AWS error code. Raises `ValueError` for a code that Bedrock does not send."""
-    for error in converse_operation().error_shapes:
-        if error.name == code:
-            return int(error.metadata["error"]["httpStatusCode"])
+    for operation in (converse_operation(), *map(job_operation, JOB_OPERATIONS)):
+        for error in operation.error_shapes:
+            if error.name == code:
+                return int(error.metadata["error"]["httpStatusCode"])
     if code not in _COMMON_STATUS:
-        raise ValueError(f"{code} is not an error of Bedrock's Converse")
+        raise ValueError(f"{code} is not an error of Bedrock's Converse, nor of its batch jobs")
     return _COMMON_STATUS[code]
 
 
@@ -50,3 +58,9 @@ def status_of(code: str) -> int:
 def converse_operation() -> Any:
     """botocore's own description of Converse (`bedrock-runtime/2023-09-30/service-2.json`), which requests must fit."""
     return botocore.session.Session().get_service_model("bedrock-runtime").operation_model("Converse")
+
+
+@functools.cache
+def job_operation(name: str) -> Any:
+    """botocore's description of one of `JOB_OPERATIONS` (`bedrock/2023-04-20/service-2.json`)."""
+    return botocore.session.Session().get_service_model("bedrock").operation_model(name)

@@ -21,20 +21,27 @@ _MAX_BODY_BYTES: Final = 40 << 20  # 25 MB of embedded images in base64, and the
 _DRAIN_SECONDS: Final = 5.0
 _CONVERSE: Final = re.compile(r"/model/([^/]+)/converse")
 
+_JOBS: Final = re.compile(r"/model-invocation-jobs?(/.*)?")
+
 Answer = Callable[[str, Any, bytes], tuple[int, dict[str, str], dict[str, Any]]]
 """From model id, request headers and body to status, headers and body."""
 
+JobAnswer = Callable[[str, str, Any, bytes], tuple[int, dict[str, str], dict[str, Any]]]
+"""From method, target (path and query, as sent), headers and body to status, headers and body."""
+
 
 class Server(ThreadingHTTPServer):
-    """Listens on loopback at `port` (0: a free one); `answer` makes Converse's answers, `count` counts them."""
+    """Listens on loopback at `port` (0: a free one); `answer` makes Converse's answers, `count` counts them, and
+    `answer_jobs` makes those of the operations on batch jobs."""
 
     daemon_threads = True
     block_on_close = False
     request_queue_size = 512  # a burst of clients must not meet a full backlog, which costs them a second each
     allow_reuse_address = True
 
-    def __init__(self, port: int, answer: Answer, count: Callable[[], int]) -> None:
+    def __init__(self, port: int, answer: Answer, answer_jobs: JobAnswer, count: Callable[[], int]) -> None:
         self.answer = answer
+        self.answer_jobs = answer_jobs
         self.count = count
         self._open: set[socket.socket] = set()
         self._open_lock = threading.Lock()
@@ -98,6 +105,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/":
             self._send(200, {}, {"service": "Nova stand-in, not Nova", "calls": self.server.count()})
+        elif _JOBS.fullmatch(urllib.parse.urlsplit(self.path).path):
+            with self.server.call():
+                self._send(*self.server.answer_jobs("GET", self.path, self.headers, b""))
         else:
             self._refuse(BedrockError("UnknownOperationException", "The Nova stand-in has no such path."))
 
@@ -111,8 +121,14 @@ class _Handler(BaseHTTPRequestHandler):
             )
             return
         raw = self.rfile.read(int(length))
+        if _JOBS.fullmatch(urllib.parse.urlsplit(self.path).path):
+            with self.server.call():
+                self._send(*self.server.answer_jobs("POST", self.path, self.headers, raw))
+            return
         if matched is None:
-            self._refuse(BedrockError("UnknownOperationException", "The Nova stand-in offers Converse only."))
+            self._refuse(
+                BedrockError("UnknownOperationException", "The Nova stand-in offers Converse and batch jobs only.")
+            )
             return
         with self.server.call():
             self._send(*self.server.answer(urllib.parse.unquote(matched.group(1)), self.headers, raw))

@@ -61,6 +61,14 @@ def find_model(model_id: str) -> Model:
     raise invalid("The provided model identifier is invalid.")
 
 
+def find_batch_model(model_id: str) -> Model:
+    """The model of a batch job, which takes base ids too. Raises `BedrockError` for an id that does not exist."""
+    for model in MODELS:
+        if model_id == model.base_id or (_MODEL_ARN.fullmatch(model_id) and model_id.endswith(f"/{model.base_id}")):
+            return model
+    return find_model(model_id)
+
+
 def _on_demand(model: Model, model_id: str) -> Model:
     if not model.on_demand:
         raise _needs_profile(model_id)

@@ -16,6 +16,7 @@ from include.local.nova_stand_in.converse import Reply, make_reply
 from include.local.nova_stand_in.errors import BedrockError
 from include.local.nova_stand_in.http_server import Server
 from include.local.nova_stand_in.image_rules import look_at_images
+from include.local.nova_stand_in.jobs import Jobs
 from include.local.nova_stand_in.models import find_model
 from include.local.nova_stand_in.request_rules import check_request, parse_json, s3_uris_of
 from include.local.nova_stand_in.settings import HOST, StandInSettings
@@ -39,6 +40,7 @@ class NovaStandIn:
         self._trouble = Trouble(settings)
         self._stopping = threading.Event()
         self._log: CallLog | None = None
+        self._jobs: Jobs | None = None
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -54,7 +56,7 @@ class NovaStandIn:
         return self._log.records() if self._log else ()
 
     def change(self, **changes: object) -> None:
-        """Replace `forced`, `throttle_rate`, `throttle_seed` or `latency_ms` for the calls that come now.
+        """Replace `forced`, `throttle_rate`, `throttle_seed`, `latency_ms` or `jobs` for the calls that come now.
 
         Raises `ValueError` for anything else, and for values out of bounds.
         """
@@ -63,7 +65,8 @@ class NovaStandIn:
     def start(self) -> Self:
         """Listen; when this returns, requests are taken."""
         self._log = CallLog(self._settings.log_path)
-        self._server = Server(self._settings.port, self._answer, lambda: len(self.calls()))
+        self._jobs = Jobs(self._s3_client, self._trouble, self._log, self._numbers, self._stopping)
+        self._server = Server(self._settings.port, self._answer, self._answer_jobs, lambda: len(self.calls()))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_SECONDS,), name="nova-stand-in")
         self._thread.start()
         return self
@@ -80,6 +83,8 @@ class NovaStandIn:
         server.shutdown()
         self._thread.join()
         server.close_all()
+        if self._jobs is not None:
+            self._jobs.close()
         self._log.close()
 
     def __enter__(self) -> Self:
@@ -104,6 +109,20 @@ class NovaStandIn:
         if self._log is not None:
             self._log.append(call.record(status))
         return status, {"x-amzn-RequestId": call.request_id, **extra}, body
+
+    def _answer_jobs(
+        self, method: str, target: str, headers: Any, raw: bytes
+    ) -> tuple[int, dict[str, str], dict[str, Any]]:
+        """Answer one operation on batch jobs: HTTP status, headers, body. These are no calls of a model: not logged."""
+        extra = {"x-amzn-RequestId": str(uuid.uuid4())}
+        try:
+            _check_signed(headers.get("Authorization"))
+            if self._jobs is None:
+                raise BedrockError("InternalServerException", "The Nova stand-in is not started")
+            return 200, extra, self._jobs.answer(method, target, headers.get("Authorization"), raw)
+        except Exception as raised:
+            error = raised if isinstance(raised, BedrockError) else _failed(raised)
+            return error.status, {**extra, "x-amzn-ErrorType": error.code}, {"message": error.message}
 
     def _converse(self, call: _Call, headers: Any, raw: bytes) -> dict[str, Any]:
         _check_signed(headers.get("Authorization"))

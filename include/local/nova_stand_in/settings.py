@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal, Self, get_args
 
-from include.local.nova_stand_in.errors import converse_operation, status_of
+from include.local.nova_stand_in.errors import JOB_OPERATIONS, converse_operation, status_of
 
 HOST: Final = "127.0.0.1"  # nothing but this machine: requests are not checked against anybody's keys
 
@@ -27,6 +27,7 @@ class Forced:
     """
 
     key_contains: str | None = None
+    operation: str | None = None  # one of the job operations; None: Converse, and the records of jobs
     calls: tuple[int, ...] = ()
     times: int | None = None
     error: str | None = None  # an AWS error code of Converse
@@ -45,6 +46,8 @@ class Forced:
             raise ValueError("a forced rule has one of error, malformed, stop_reason, missing_field, wrong_field")
         if self.error is not None:
             status_of(self.error)
+        if self.operation is not None and (self.operation not in JOB_OPERATIONS or self.error is None):
+            raise ValueError(f"operation is one of {', '.join(JOB_OPERATIONS)}, and comes with an error")
         if self.malformed is not None and self.malformed not in get_args(Malformed):
             raise ValueError(f"malformed is one of {', '.join(get_args(Malformed))}")
         if self.stop_reason is not None and self.stop_reason not in stop_reasons():
@@ -70,13 +73,44 @@ def stop_reasons() -> tuple[str, ...]:
     return tuple(converse_operation().output_shape.members["stopReason"].enum)
 
 
+JobEnd = Literal["PartiallyCompleted", "Expired", "Failed"]
+"""How a job ends when it does not end well."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRules:
+    """How batch inference jobs behave. Raises `ValueError` when a rule is out of its bounds.
+
+    A job is Submitted, Validating and Scheduled for `status_seconds` each, and stays Scheduled as long as there is a
+    file at `hold_file`. `end` makes it end otherwise than well, after `end_after` records. The bounds of records are
+    Bedrock's quotas for one job; `max_jobs` is how many may be at work at once.
+    """
+
+    min_records: int = 100
+    max_records: int = 50_000
+    max_jobs: int = 20
+    status_seconds: float = 0.0
+    hold_file: Path | None = None
+    end: JobEnd | None = None
+    end_after: int = 0
+    message: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_records <= self.max_records or self.max_jobs < 1:
+            raise ValueError("min_records is 1 or more and at most max_records, max_jobs 1 or more")
+        if self.status_seconds < 0 or self.end_after < 0:
+            raise ValueError("status_seconds and end_after are 0 or more")
+        if self.end is not None and self.end not in get_args(JobEnd):
+            raise ValueError(f"end is one of {', '.join(get_args(JobEnd))}")
+
+
 @dataclass(frozen=True, slots=True)
 class StandInSettings:
     """Settings of a stand-in. Raises `ValueError` when one is out of its bounds.
 
     `port` 0 takes a free one. `throttle_rate` (0..1) of the calls are throttled: which ones follows from
     `throttle_seed` and the call's number alone. `latency_ms` is what each answer takes at least; refusals are quick, as
-    Bedrock's are. `log_path` gets one JSON line a call.
+    Bedrock's are. `log_path` gets one JSON line a call, and one for each record of a job.
     """
 
     port: int = 0
@@ -85,6 +119,7 @@ class StandInSettings:
     latency_ms: int = 0
     forced: tuple[Forced, ...] = ()
     log_path: Path | None = None
+    jobs: JobRules = JobRules()
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:  # noqa: PLR2004

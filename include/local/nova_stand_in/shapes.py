@@ -26,15 +26,15 @@ _JSON_TYPES: Final[dict[str, tuple[type, ...]]] = {
 }
 
 
-def check_body(body: Any) -> None:
-    """Raise `BedrockError` when `body` (parsed JSON) is not a Converse request.
+def check_body(body: Any, operation: Any = None) -> None:
+    """Raise `BedrockError` when `body` (parsed JSON) is not a request to `operation`, Converse where none is named.
 
     Unknown members: ValidationException in the words Bedrock has for them. Wrong types and unions without exactly one
     member: SerializationException, as Smithy's restJson1 has it. Broken constraints: ValidationException with all of
     them, each at its path.
     """
     walk = _Walk()
-    walk.top(body)
+    walk.top(body, operation or converse_operation())
     if walk.broken:
         errors = "errors" if len(walk.broken) > 1 else "error"
         raise invalid(f"{len(walk.broken)} validation {errors} detected: {'; '.join(walk.broken)}")
@@ -44,8 +44,8 @@ class _Walk:
     def __init__(self) -> None:
         self.broken: list[str] = []
 
-    def top(self, body: Any) -> None:
-        shape = converse_operation().input_shape
+    def top(self, body: Any, operation: Any) -> None:
+        shape = operation.input_shape
         # The model id travels in the path; in the body it is as unknown as anything else.
         members = {name: member for name, member in shape.members.items() if "location" not in member.serialization}
         self._members(body, members, [name for name in shape.required_members if name in members], "")

@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass
 
 from include.local.nova_stand_in.errors import BedrockError
-from include.local.nova_stand_in.settings import Forced, StandInSettings
+from include.local.nova_stand_in.settings import Forced, JobRules, StandInSettings
 
 _MESSAGES = {
     "ThrottlingException": "Too many requests, please wait before trying again.",
@@ -39,22 +39,28 @@ class Trouble:
         self._served = [0] * len(settings.forced)
 
     def change(self, **changes: object) -> None:
-        """Replace settings by name (`forced`, `throttle_rate`, `throttle_seed`, `latency_ms`).
+        """Replace settings by name (`forced`, `throttle_rate`, `throttle_seed`, `latency_ms`, `jobs`).
 
         New forced rules start counting their `times` anew. Raises `ValueError` for others or impossible ones.
         """
-        if not set(changes) <= {"forced", "throttle_rate", "throttle_seed", "latency_ms"}:
-            raise ValueError("only forced, throttle_rate, throttle_seed and latency_ms change while it runs")
+        if not set(changes) <= {"forced", "throttle_rate", "throttle_seed", "latency_ms", "jobs"}:
+            raise ValueError("only forced, throttle_rate, throttle_seed, latency_ms and jobs change while it runs")
         with self._lock:
             self._settings = dataclasses.replace(self._settings, **changes)  # type: ignore[arg-type]
             if "forced" in changes:
                 self._served = [0] * len(self._settings.forced)
 
-    def judge(self, call: int, s3_uris: list[str]) -> Verdict:
+    @property
+    def jobs(self) -> JobRules:
+        """The rules of batch jobs that are in force now."""
+        with self._lock:
+            return self._settings.jobs
+
+    def judge(self, call: int, s3_uris: list[str], operation: str | None = None) -> Verdict:
         """What happens to call number `call`; counts it on the rule that it falls under."""
         with self._lock:
             settings = self._settings
-            forced = self._matching(call, s3_uris)
+            forced = self._matching(call, s3_uris, operation)
         latency = settings.latency_ms + (forced.latency_ms if forced else 0)
         if forced is not None and forced.error is not None:
             return Verdict(_error(forced.error, forced.message), forced, latency)
@@ -62,8 +68,17 @@ class Trouble:
             return Verdict(_error("ThrottlingException", None), forced, latency)
         return Verdict(None, forced, latency)
 
-    def _matching(self, call: int, s3_uris: list[str]) -> Forced | None:
+    def judge_record(self, call: int, s3_uris: list[str]) -> Verdict:
+        """What happens to a record of a job. A job is never throttled from within: it has its own pace."""
+        with self._lock:
+            forced = self._matching(call, s3_uris, None)
+        error = _error(forced.error, forced.message) if forced and forced.error else None
+        return Verdict(error, forced, 0)
+
+    def _matching(self, call: int, s3_uris: list[str], operation: str | None) -> Forced | None:
         for number, rule in enumerate(self._settings.forced):
+            if rule.operation != operation:
+                continue
             if rule.times is not None and self._served[number] >= rule.times:
                 continue
             if rule.calls and call not in rule.calls:

@@ -1,0 +1,150 @@
+"""The answers of one batch inference job: read line by line, joined on the record id, written once."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from include.catalog.errors import LeaseLost
+from include.catalog.records import BatchJob, Failure, NewAnalysis, NovaCall, Outcome, ProxyRecord
+from include.nova import Disposition, NovaError, card_for, cost_usd, price_for
+from include.nova.batch import Answer, parse_answer, parse_manifest
+from include.pipeline.batch_plan import TIER
+from include.pipeline.batches import RunCancelled
+from include.pipeline.params import PipelineParams
+from include.pipeline.prompting import prompt_of
+from include.pipeline.settings import Settings
+from include.storage.copies import keys_below, read_lines, read_small, split_uri
+from include.storage.objects import is_missing
+
+if TYPE_CHECKING:
+    from include.catalog.catalog import Catalog
+
+log = logging.getLogger(__name__)
+
+RECORDS_FILE = "records.jsonl"
+MANIFEST_FILE = "manifest.json.out"
+ANSWERS_AT_ONCE = 200  # lines of output that are held in memory
+MOST_FATAL = 5
+
+
+@dataclass(frozen=True, slots=True)
+class JobAnswers:
+    """Reads a job's output and writes it to the catalog. ``s3`` is a boto3 S3 client.
+
+    ``fatal`` collects the first few errors that a setting or a permission is to blame for, not an image.
+    """
+
+    catalog: Catalog
+    s3: Any
+    job: BatchJob
+    params: PipelineParams
+    settings: Settings
+    endpoint: str
+    stop: threading.Event
+    fatal: list[NovaError] = field(default_factory=list)
+
+    def write_all(self) -> int:
+        """Write every answer that there is; return how many were read. Raises `RunCancelled`, `StorageUnavailable`."""
+        read = sum(self._write_some(answers) for answers in _chunks(self._read()))
+        self._compare(read)
+        return read
+
+    def _read(self) -> Iterator[Answer]:
+        prompt = prompt_of(self.settings)
+        for uri in self._outputs(f"/{RECORDS_FILE}.out"):
+            with closing(read_lines(self.s3, uri)) as lines:
+                for line in lines:
+                    if self.stop.is_set():
+                        raise RunCancelled("stopped while answers were written; the rest is written at the next try")
+                    answer = parse_answer(line, prompt)
+                    if answer is None:
+                        log.warning("a line of %s is no answer: %r", uri, line[:200])
+                        continue
+                    yield answer
+
+    def _outputs(self, ending: str) -> list[str]:
+        bucket, _ = split_uri(self.job.folder)
+        keys = keys_below(self.s3, f"{self.job.folder}/output")
+        return [f"s3://{bucket}/{key}" for key in keys if key.endswith(ending)]
+
+    def _compare(self, read: int) -> None:
+        """Say it when Bedrock counted other than we read; the images without an answer go back to pending anyway."""
+        for uri in self._outputs(f"/{MANIFEST_FILE}"):
+            manifest = parse_manifest(read_small(self.s3, uri))
+            if manifest is not None and manifest.processed != read:
+                log.warning("batch job %s: %d answers read, the manifest has %s", self.job.job_arn, read, manifest)
+
+    def _write_some(self, answers: Sequence[Answer]) -> int:
+        proxies = self.catalog.sent_proxies(self.job, [answer.file_id for answer in answers])
+        for answer in answers:
+            proxy = proxies.get(answer.file_id)
+            if proxy is None:
+                log.warning(
+                    "batch job %s answers image %d, which it was not asked for", self.job.job_arn, answer.file_id
+                )
+                continue
+            try:
+                self._write(answer, proxy)
+            except LeaseLost as error:  # its lease ran out, and another run was quicker
+                log.warning("%s", error)
+        return len(answers)
+
+    def _write(self, answer: Answer, proxy: ProxyRecord) -> None:
+        call = self._priced(answer, proxy)
+        if answer.reply is not None:
+            reply = answer.reply
+            analysis = NewAnalysis(
+                description=reply.description,
+                labels=reply.labels,
+                visible_text=reply.visible_text,
+                objects=reply.objects,
+                extra=reply.extra,
+                stop_reason=reply.stop_reason,
+            )
+            self.catalog.record_answer(self.job, answer.file_id, analysis, call)
+        elif answer.error is not None:
+            self._refuse(answer.error, proxy, call)
+
+    def _refuse(self, error: NovaError, proxy: ProxyRecord, call: NovaCall) -> None:
+        if error.disposition is Disposition.FATAL and len(self.fatal) < MOST_FATAL:
+            self.fatal.append(error)
+        outcome, failure = Outcome.RETURNED, Failure(error.code, error.message)
+        if error.disposition is Disposition.FAIL:
+            if is_missing(self.s3, copy_uri(self.job, proxy)):
+                failure = Failure("copy_missing", f"the copy was deleted under the job: {error.message}")
+            else:
+                outcome = Outcome.FAILED
+        self.catalog.record_refusal(self.job, proxy.file_id, outcome=outcome, failure=failure, call=call)
+
+    def _priced(self, answer: Answer, proxy: ProxyRecord) -> NovaCall:
+        """Put the price of what is billed beside what was reported; the stand-in bills nothing, its is a projection."""
+        model_id, prices = self.params.model_id, self.settings.price_overrides
+        call, billed = answer.call(self.job.started_at or self.job.created_at, self.endpoint), 0
+        if call.input_tokens:
+            billed = card_for(model_id).billed_input_tokens(call.input_tokens, proxy.width, proxy.height)
+        projected = cost_usd(model_id, TIER, billed, call.output_tokens, overrides=prices)
+        return NovaCall(
+            **dataclasses.asdict(call),
+            billed_input_tokens=billed,
+            cost_usd=projected if call.endpoint == "aws" else None,
+            cost_usd_projected=projected,
+            price_date=price_for(model_id, TIER, prices).date,
+        )
+
+
+def copy_uri(job: BatchJob, proxy: ProxyRecord) -> str:
+    """Where in the job's folder the copy of a proxy lies."""
+    return f"{job.folder}/input/{proxy.file_id}.{proxy.format}"
+
+
+def _chunks(answers: Iterable[Answer]) -> Iterator[list[Answer]]:
+    waiting = iter(answers)
+    while some := list(islice(waiting, ANSWERS_AT_ONCE)):
+        yield some
