@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine
 
-from include.catalog import claims, lookups, registration, reports, results, runs, selection
+from include.catalog import claims, lookups, registration, reports, results, runs, selection, sources
 from include.catalog.columns import Clock, utc_now
 from include.catalog.records import (
     ClaimedBatch,
@@ -153,3 +154,13 @@ class Catalog:
     def record_return(self, run_id: str, owner: str, file_id: int, stage: Stage, *, code: str, message: str) -> None:
         """Put back to pending: throttled, out of time, or the lease was lost to another run."""
         results.record_return(self._store, run_id, owner, file_id, stage=stage, code=code, message=message)
+
+    # -- sources of new images -----------------------------------------------------------------------------------
+
+    def watermark(self, source: str) -> datetime | None:
+        """When the last whole listing of the source began; None before the first."""
+        return sources.watermark(self._store, source)
+
+    def record_listing(self, source: str, began_at: datetime, listed: int) -> None:
+        """A listing of the source reached its end."""
+        sources.record_listing(self._store, source, began_at, listed)
