@@ -23,6 +23,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import dag
+from image_proxy.assets import IMAGE_CATALOG
 from image_proxy.ingest import ListSourcesOperator, RegisterImagesOperator, ingest_params, ingest_schedule
 
 
@@ -40,9 +41,10 @@ from image_proxy.ingest import ListSourcesOperator, RegisterImagesOperator, inge
 def catalog_ingest() -> None:
     """Wire the list of sources to one mapped task each."""
     sources = ListSourcesOperator(task_id="sources")
-    RegisterImagesOperator.partial(task_id="register", map_index_template="{{ task.source }}").expand(
-        source=sources.output
+    register = RegisterImagesOperator.partial(
+        task_id="register", outlets=[IMAGE_CATALOG], map_index_template="{{ task.source }}"
     )
+    register.expand(source=sources.output)
 
 
 catalog_ingest()

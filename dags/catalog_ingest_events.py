@@ -13,6 +13,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import Asset, AssetWatcher, dag
+from image_proxy.assets import IMAGE_CATALOG
 from image_proxy.ingest import RegisterUploadsOperator, upload_queue
 
 if settings := upload_queue():
@@ -50,6 +51,6 @@ if settings := upload_queue():
     )
     def catalog_ingest_events() -> None:
         """One task: it registers, deletes messages and updates the asset `image_catalog`."""
-        RegisterUploadsOperator(task_id="register")
+        RegisterUploadsOperator(task_id="register", outlets=[IMAGE_CATALOG])
 
     catalog_ingest_events()

@@ -65,7 +65,8 @@ class _IngestOperator(_CatalogOperator):
         self.log.info("%s", counts)
         if not registered:
             raise AirflowSkipException(f"nothing new: {counts}")
-        context["outlet_events"][IMAGE_CATALOG].extra = counts
+        if IMAGE_CATALOG in self.outlets:
+            context["outlet_events"][IMAGE_CATALOG].extra = counts
         return counts
 
     def on_kill(self) -> None:
@@ -86,7 +87,8 @@ class ListSourcesOperator(_IngestOperator):
 class RegisterImagesOperator(_IngestOperator):
     """List one source and register what is new or has new content, from the first bytes of each such file.
 
-    Skips itself when nothing is new; otherwise it updates the asset `image_catalog`, with counts as the event's extra.
+    Skips itself when nothing is new. With ``outlets=[IMAGE_CATALOG]`` it updates that asset otherwise, with counts as
+    the event's extra.
 
     :param source: `s3://bucket/prefix` or `file:///folder`. (templated)
     """
@@ -95,7 +97,7 @@ class RegisterImagesOperator(_IngestOperator):
     ui_color = "#dff3e4"
 
     def __init__(self, *, source: str, **kwargs: Any) -> None:
-        super().__init__(**{"outlets": [IMAGE_CATALOG], **kwargs})
+        super().__init__(**kwargs)
         self.source = source
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -118,13 +120,10 @@ class RegisterUploadsOperator(_IngestOperator):
     """Register the objects that a bucket's messages name: those that started this run, and all that wait in the queue.
 
     A message is deleted when all that it names is registered; what cannot be understood or read stays for the queue's
-    redrive policy. Updates the asset `image_catalog`, or skips itself when nothing is new.
+    redrive policy. With ``outlets=[IMAGE_CATALOG]`` it updates that asset; it skips itself when nothing is new.
     """
 
     ui_color = "#dff3e4"
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"outlets": [IMAGE_CATALOG], **kwargs})
 
     def execute(self, context: Context) -> dict[str, Any]:
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
