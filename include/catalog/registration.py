@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Select, Table, and_, exists, false, func, not_, select, update
 
+from include.catalog.adoption import TableIsMapped
 from include.catalog.records import NewImage, Outcome, RegisterCounts
 from include.catalog.store import Store, chunks, upsert
 from include.catalog.tables import files, image_analyses, image_proxies
@@ -25,7 +26,10 @@ def register(store: Store, images: Sequence[NewImage]) -> RegisterCounts:
     A changed image keeps its id; what was made of its old content is superseded and stays as history. Content that
     comes back finds what was made of it before: that has been paid. A uri that is one of our own
     proxies is left alone, so that listing the proxies' bucket does no harm. Of one uri given twice, the last counts.
+    Raises `TableIsMapped`.
     """
+    if store.mapped:
+        raise TableIsMapped
     latest = {image.uri: image for image in images}
     new = changed = 0
     # Sorted, so that two who register the same images lock the rows in the same order and never wait in a circle.

@@ -14,7 +14,7 @@ from typing import Any, Final
 import botocore.exceptions
 from boto3.s3.transfer import TransferConfig
 
-from include.storage.errors import BOTO_ERRORS, SourceError, storage_error
+from include.storage.errors import BOTO_ERRORS, SourceError, StorageUnavailable, storage_error
 
 STEM_LENGTH: Final = 80
 _VERSION_LENGTH: Final = 12
@@ -93,6 +93,23 @@ def is_missing(client: Any, uri: str) -> bool:
         response = getattr(error, "response", {})
         return bool(response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404)  # noqa: PLR2004
     return False
+
+
+def require_bucket(client: Any, bucket: str) -> None:
+    """Raise `StorageUnavailable` when there is no such bucket, no credentials or no answer.
+
+    A refusal (403) is none of these: who may write objects need not be allowed to ask about their bucket.
+    """
+    try:
+        client.head_bucket(Bucket=bucket)
+    except BOTO_ERRORS as error:
+        response = getattr(error, "response", {})
+        if response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 403:  # noqa: PLR2004
+            return
+        found = storage_error(error, f"s3://{bucket}")
+        if found.code == "source_missing":  # a HEAD has no body, and so no name for what is missing
+            found = StorageUnavailable("bucket_missing", f"there is no bucket {bucket}: create it, or set another")
+        raise found from error
 
 
 def _is_stored(client: Any, bucket: str, key: str, sha256: str, size: int) -> bool:

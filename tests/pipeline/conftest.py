@@ -20,6 +20,9 @@ from include.pipeline.params import parse_params
 from include.pipeline.plan import plan_run, proxy_options
 from include.pipeline.proxies import ProxyStage
 from include.pipeline.settings import load_settings
+from tests.catalog.conftest import databases, empty_engine, kind
+
+__all__ = ["databases", "empty_engine", "kind"]
 
 
 @dataclass
@@ -34,12 +37,16 @@ class Ground:
 
     def plan(self, name: str = "run", **conf: Any) -> int:
         """Register what is in the folder and plan a run of one batch; return the batch's id."""
-        register_folders(self.catalog, [self.pictures], datetime.now(UTC))
+        self.register()
         identity = RunIdentity("dag", name)
         self.run_id = identity.run_id
         params, settings = parse_params(conf), load_settings(bucket=self.bucket)
         plan = plan_run(self.catalog, identity, params, settings, Window(), nova_endpoint="stand-in", max_batches=1)
         return plan.batches[0].batch_id
+
+    def register(self) -> None:
+        """Register what is in the folder."""
+        register_folders(self.catalog, [self.pictures], datetime.now(UTC))
 
     def register_object(self, key: str, media_type: str = "image/jpeg") -> None:
         """Register an object of the bucket as an original."""
