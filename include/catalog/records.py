@@ -284,3 +284,13 @@ class RunFigures:
     def seconds(self) -> float | None:
         """Return wall seconds from planning to the summary; None while the run goes on."""
         return None if self.finished_at is None else (self.finished_at - self.started_at).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A row of `image_proxies` that is to go, with the object that it names."""
+
+    proxy_id: int
+    file_id: int
+    uri: str | None  # None for a failure
+    shared: bool  # the object stays: another row has it too

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from include.pipeline.forms import checked_conf
 from include.pipeline.params import InvalidParams
 from include.pipeline.settings import Settings
 
@@ -46,25 +47,14 @@ class IngestParams:
 
 def parse_ingest_params(conf: Mapping[str, Any], settings: Settings) -> IngestParams:
     """Check ``conf`` and return it typed. Raises `InvalidParams`, which says what to type."""
-    from jsonschema import Draft202012Validator
-
     from include.storage.listings import InvalidSource, parse_source
 
-    unknown = sorted(set(conf) - set(INGEST_SCHEMAS))
-    if unknown:
-        raise InvalidParams(f"unknown param {', '.join(unknown)}: known are {', '.join(INGEST_SCHEMAS)}")
-    problems = [
-        f"{name}: {error.message}"
-        for name, value in conf.items()
-        for error in Draft202012Validator(INGEST_SCHEMAS[name]).iter_errors(value)
-    ]
-    if problems:
-        raise InvalidParams("; ".join(problems))
-    wanted = conf.get("sources") or settings.ingest_sources
+    values = checked_conf(conf, INGEST_SCHEMAS)
+    wanted = values["sources"] or settings.ingest_sources
     if not wanted:
         raise InvalidParams("no sources: set IMAGE_PROXY_INGEST_SOURCES, or type one into the param sources")
     try:
         names = dict.fromkeys(parse_source(source).name for source in wanted)
     except InvalidSource as error:
         raise InvalidParams(f"sources: {error}") from error
-    return IngestParams(tuple(names), bool(conf.get("full")), conf.get("limit"))
+    return IngestParams(tuple(names), values["full"], values["limit"])

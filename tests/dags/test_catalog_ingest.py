@@ -55,7 +55,7 @@ def test_one_source_that_is_away_does_not_keep_another_from_being_registered(dep
     [
         ({}, "no sources: set IMAGE_PROXY_INGEST_SOURCES, or type one into the param sources"),
         ({"sources": ["pictures"]}, "type s3://bucket/prefix or an absolute folder"),
-        ({"sources": ["/mnt/pictures"], "ful": True}, "unknown param ful: known are sources, full, limit"),
+        ({"sources": ["/mnt/pictures"], "ful": True}, "unknown param 'ful': did you mean full?"),
     ],
 )
 def test_a_person_is_told_what_to_type(
