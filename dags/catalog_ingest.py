@@ -21,6 +21,7 @@ listing has reached its end; files older than that, less a day of overlap, are n
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from inspect import getdoc
 
 from airflow.sdk import dag
 from image_proxy.assets import IMAGE_CATALOG
@@ -42,7 +43,10 @@ def catalog_ingest() -> None:
     """Wire the list of sources to one mapped task each."""
     sources = ListSourcesOperator(task_id="sources")
     register = RegisterImagesOperator.partial(
-        task_id="register", outlets=[IMAGE_CATALOG], map_index_template="{{ task.source }}"
+        task_id="register",
+        outlets=[IMAGE_CATALOG],
+        map_index_template="{{ task.source }}",
+        doc_md=getdoc(RegisterImagesOperator),
     )
     register.expand(source=sources.output)
 

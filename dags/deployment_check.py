@@ -20,6 +20,7 @@ what is wrong and what to do.
 from __future__ import annotations
 
 from datetime import timedelta
+from inspect import getdoc
 
 from airflow.sdk import TriggerRule, dag
 from image_proxy.deployment_check import CheckOperator, MigrateCatalogOperator, PoolCheckOperator, check_params
@@ -43,7 +44,10 @@ def deployment_check() -> None:
     """Wire the migration before all checks; none depends on another."""
     migrate = MigrateCatalogOperator(task_id="migrate")
     checks = CheckOperator.partial(
-        task_id="check", map_index_template="{{ task.check }}", trigger_rule=TriggerRule.ALL_DONE
+        task_id="check",
+        map_index_template="{{ task.check }}",
+        trigger_rule=TriggerRule.ALL_DONE,
+        doc_md=getdoc(CheckOperator),
     ).expand(check=list(CHECKS))
     migrate >> checks
     PoolCheckOperator(task_id="pool", **nova_slots())
