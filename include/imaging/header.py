@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from include.imaging.errors import CorruptImage
+from include.imaging.errors import CorruptImage, TruncatedImage
 from include.imaging.formats import SNIFF_BYTES, sniff
 from include.imaging.inspection import SWAPPING, decoding, exif_of, open_file, open_picture, orientation_of
 from include.imaging.recipe import Limits
 from include.imaging.records import HeaderInfo
 from include.imaging.structure import Structure, check_pixels
+
+_WEBP_HEADER = 30  # bytes up to the end of its dimensions, in each of the three kinds
 
 
 def read_header(path: str | Path, limits: Limits | None = None) -> HeaderInfo:
@@ -36,6 +38,8 @@ def read_header(path: str | Path, limits: Limits | None = None) -> HeaderInfo:
 
 def _webp_canvas(head: bytes) -> tuple[int, int]:
     """Width and height of a WebP, whose decoder wants the whole file (RFC 9649, sections 2.5 to 2.7)."""
+    if len(head) < _WEBP_HEADER:
+        raise TruncatedImage("the WebP ends within its header; copy the file again")
     body = head[20:]
     match head[12:16]:
         case b"VP8X":  # 24 bits each, less one
