@@ -36,7 +36,8 @@ from include.pipeline.check_params import CHECKS
     max_active_runs=1,
     dagrun_timeout=timedelta(minutes=10),  # ends a run whose pool check waits for slots that never come
     params=check_params(),
-    default_args={"retries": 0},
+    # A red check is not tried again; a task that could not even start (the API server was busy) is.
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=5)},
     tags=["images", "operations"],
     doc_md=__doc__,
 )
