@@ -160,6 +160,7 @@ Index(
 )
 Index("ix_image_proxies_run", image_proxies.c.run_id, image_proxies.c.file_id)
 Index("ix_image_proxies_proxy_file_id", image_proxies.c.proxy_file_id)
+Index("ix_image_proxies_file_id", image_proxies.c.file_id)  # its history: content comes back, images are forgotten
 
 image_analyses = Table(
     "image_analyses",
@@ -210,6 +211,7 @@ Index(
 )
 Index("ix_image_analyses_run", image_analyses.c.run_id, image_analyses.c.file_id)
 Index("ix_image_analyses_proxy_id", image_analyses.c.proxy_id)
+Index("ix_image_analyses_file_id", image_analyses.c.file_id)
 
 image_attempts = Table(
     "image_attempts",

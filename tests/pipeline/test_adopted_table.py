@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 from botocore.config import Config
 from sqlalchemy import Engine, text
 
+from include.catalog.adoption import TableIsMapped
 from include.catalog.catalog import Catalog
 from include.catalog.mapping import read_mapping
 from include.catalog.migrate import migrate
@@ -17,11 +19,13 @@ from include.nova import client_config
 from include.pipeline.analysis import AnalysisStage
 from include.pipeline.gate import check_run
 from include.pipeline.identity import RunIdentity, Window
+from include.pipeline.ingest import ingest_source
 from include.pipeline.params import parse_params
 from include.pipeline.plan import plan_run, proxy_options
 from include.pipeline.proxies import ProxyStage
 from include.pipeline.settings import load_settings
 from include.pipeline.summary import summarise
+from include.storage.listings import parse_source
 from tests.dags.conftest import photograph
 
 MAPPING = """
@@ -84,3 +88,5 @@ def test_every_stage_works_on_it(
         catalog, RunIdentity("dag", "2"), params, settings, Window(), nova_endpoint="stand-in", max_batches=1
     )
     assert again.batches == ()
+    with pytest.raises(TableIsMapped, match="add images there"):
+        ingest_source(catalog, None, settings, parse_source(str(tmp_path)))

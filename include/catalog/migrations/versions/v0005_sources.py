@@ -21,7 +21,7 @@ JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Make the tables, and find an image's history by its id."""
     op.create_table(
         "image_sources",
         sa.Column("source", sa.Text, nullable=False),
@@ -44,10 +44,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_image_table_mapping"),
         sa.CheckConstraint("id = 1", name=op.f("ck_image_table_mapping_one_row")),
     )
+    op.create_index("ix_image_proxies_file_id", "image_proxies", ["file_id"])
+    op.create_index("ix_image_analyses_file_id", "image_analyses", ["file_id"])
 
 
 def downgrade() -> None:
     """Remove them."""
+    op.drop_index("ix_image_analyses_file_id", "image_analyses")
+    op.drop_index("ix_image_proxies_file_id", "image_proxies")
     op.drop_table("image_table_mapping")
     op.drop_table("image_vanished")
     op.drop_table("image_sources")
