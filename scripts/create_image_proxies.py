@@ -122,6 +122,8 @@ class _Command:
         with BatchProgress(self.console, catalog, steps, self.stop) as progress:
             try:
                 for batch in plan.batches:
+                    if self.stop.is_set():
+                        raise RunCancelled
                     for name in self.params.stages:
                         counts = self._stage(name, progress.catalog).run(run_id, batch.batch_id)
                         progress.ended(counts, another_follows=name != self.params.stages[-1])
