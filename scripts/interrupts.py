@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -29,3 +34,30 @@ def _raise(number: int, frame: FrameType | None) -> None:
     for again in _SIGNALS:
         signal.signal(again, signal.SIG_IGN)  # a second one would leave the stopping half done
     raise Interrupted(number)
+
+
+@dataclass
+class Signals:
+    """What came; `exit_code` is None while nothing did."""
+
+    exit_code: int | None = None
+
+
+@contextmanager
+def stop_on_signals(stop: threading.Event) -> Iterator[Signals]:
+    """Set ``stop`` at the first signal, so that what is in flight can end. A second one kills, as it always does."""
+    signals = Signals()
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        signals.exit_code = 128 + number
+        stop.set()
+        for again in _SIGNALS:
+            signal.signal(again, signal.SIG_DFL)
+        os.write(2, b"\nStopping: what is in flight ends, the rest stays pending. Once more kills.\n")
+
+    before = {number: signal.signal(number, asked) for number in _SIGNALS}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -17,12 +17,14 @@ from include.catalog import (
     exports,
     figures,
     lookups,
+    maintenance,
     previews,
     registration,
     reports,
     results,
     runs,
     selection,
+    sources,
     spending,
 )
 from include.catalog.browse_records import (
@@ -49,6 +51,7 @@ from include.catalog.records import (
     BatchJob,
     ClaimedBatch,
     DayFigures,
+    Derived,
     Evaluation,
     EvaluationCall,
     Failure,
@@ -381,3 +384,78 @@ class Catalog:
     def job_outcomes(self, job: BatchJob) -> dict[str, int]:
         """How many images of the job's batch ended how; None is left out."""
         return batch_jobs.job_outcomes(self._store, job)
+
+    # -- sources of new images -----------------------------------------------------------------------------------
+
+    def watermark(self, source: str) -> datetime | None:
+        """When the last whole listing of the source began; None before the first."""
+        return sources.watermark(self._store, source)
+
+    def record_listing(self, source: str, began_at: datetime, listed: int) -> None:
+        """A listing of the source reached its end."""
+        sources.record_listing(self._store, source, began_at, listed)
+
+    # -- maintenance: see `include.catalog.maintenance` ----------------------------------------------------------
+
+    def recorded_uris(self, base: str) -> Iterator[tuple[str, bool]]:
+        """Every recorded object below `base` in byte order, and whether it is current."""
+        return maintenance.recorded_uris(self._store, base)
+
+    def source_uris(self, base: str) -> Iterator[tuple[str, int]]:
+        """Uri and file id of every image below `base`, in byte order."""
+        return maintenance.source_uris(self._store, base)
+
+    def known_objects(self, uris: Sequence[str]) -> frozenset[str]:
+        """Which of these are recorded."""
+        return maintenance.known_objects(self._store, uris)
+
+    def supersede_missing(self, uris: Sequence[str]) -> int:
+        """The rows of objects that are gone are superseded."""
+        return maintenance.supersede_missing(self._store, uris)
+
+    def expired_claims(self, before: datetime, *, remove: bool) -> int:
+        """How many leases ended before this moment; with `remove` they are deleted."""
+        act = maintenance.delete_expired_claims if remove else maintenance.expired_claims
+        return act(self._store, before)
+
+    def mark_vanished(self, vanished: Sequence[int], found: Sequence[int]) -> None:
+        """Notes originals that are gone, and forgets the note of those that are there again."""
+        maintenance.mark_vanished(self._store, vanished, found)
+
+    def vanished_ids(self, file_ids: Sequence[int]) -> frozenset[int]:
+        """Which of these images are noted as vanished."""
+        return maintenance.vanished_ids(self._store, file_ids)
+
+    def of_other_content(self, *, supersede: bool) -> int:
+        """How many current rows are of content that their image no longer has; with `supersede` they are."""
+        act = maintenance.supersede_other_content if supersede else maintenance.count_of_other_content
+        return act(self._store)
+
+    def superseded(self, before: datetime, after_id: int = 0) -> list[Derived]:
+        """A page of proxy rows superseded before this moment, by id."""
+        return maintenance.superseded(self._store, before, after_id)
+
+    def superseded_analyses(self, before: datetime, *, remove: bool) -> int:
+        """How many analyses were superseded before this moment; with `remove` they are deleted."""
+        act = maintenance.delete_superseded_analyses if remove else maintenance.count_superseded_analyses
+        return act(self._store, before)
+
+    def delete_proxy_rows(self, derived: Sequence[Derived]) -> None:
+        """Deletes rows of proxies whose objects are gone."""
+        maintenance.delete_proxy_rows(self._store, derived)
+
+    def derived_of(self, file_ids: Sequence[int]) -> list[Derived]:
+        """Every proxy row of these images."""
+        return maintenance.derived_of(self._store, file_ids)
+
+    def deletable(self, file_ids: Sequence[int]) -> tuple[list[int], dict[int, str]]:
+        """Which of these images may be forgotten, and why the others may not."""
+        return maintenance.deletable(self._store, file_ids)
+
+    def count_analyses(self, file_ids: Sequence[int]) -> int:
+        """How many analyses these images have."""
+        return maintenance.count_analyses(self._store, file_ids)
+
+    def forget(self, file_ids: Sequence[int]) -> None:
+        """Deletes all that was made of these images, and their rows where they are ours."""
+        maintenance.forget(self._store, file_ids)

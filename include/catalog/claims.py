@@ -44,6 +44,7 @@ class _Try:
     owner: str
     now: datetime
     until: datetime
+    lock: bool  # rows of `files` may be locked: they are ours
 
 
 def claim_batch(
@@ -62,7 +63,7 @@ def claim_batch(
         now = store.now()  # not before: a writer may have waited here for the one that it follows
         run = load_run(connection, run_id)
         skip_gone(connection, [image_run_items.c.run_id == run_id, image_run_items.c.batch_id == batch_id], now)
-        task = _Try(run, batch_id, stage, owner, now, now + timedelta(seconds=lease_seconds))
+        task = _Try(run, batch_id, stage, owner, now, now + timedelta(seconds=lease_seconds), lock=not store.mapped)
         wanted = connection.scalars(select(image_run_items.c.file_id).select_from(_ITEM_FILES).where(_wanted(task)))
         listed = set(wanted)
         held = _take(connection, task)
@@ -201,12 +202,15 @@ def _insert(connection: Connection, task: _Try, new: dict[str, ColumnElement[Any
 def _lock_free(connection: Connection, task: _Try) -> list[int]:
     """The wanted images that nobody else is claiming or holds, their rows of `files` locked until the transaction ends.
 
-    Whoever claims locks these rows first, so that nobody ever waits for the claim that another is writing.
+    Whoever claims locks these rows first, so that nobody ever waits for the claim that another is writing. The rows of
+    a mapped table are not ours to lock: there, two who want the same image at the same moment wait for each other.
     """
     c = image_claims.c
     held_by_other = exists().where(c.file_id == files.c.id, c.run_id != task.run.run_id, c.lease_until > task.now)
     query = select(files.c.id).select_from(_ITEM_FILES).where(_wanted(task), not_(held_by_other)).order_by(files.c.id)
-    return list(connection.scalars(query.with_for_update(of=files, skip_locked=True, key_share=True)))
+    if task.lock:
+        query = query.with_for_update(of=files, skip_locked=True, key_share=True)
+    return list(connection.scalars(query))
 
 
 def _mark_started(connection: Connection, task: _Try, now: datetime) -> None:

@@ -17,8 +17,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
+from include.catalog.adoption import apply_mapping, check_change, remove_mapping
 from include.catalog.engine import READ_ONLY, create_catalog_engine, prepare
 from include.catalog.errors import NotMigrated
+from include.catalog.mapping import InvalidMapping, TableMapping, read_mapping
 from include.catalog.tables import metadata
 
 VERSION_TABLE = "image_proxy_alembic_version"
@@ -26,17 +28,26 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 4_281_930_517  # any fixed number: names our advisory lock on PostgreSQL
 
 
-def migrate(engine: Engine, revision: str = "head") -> None:
-    """Upgrades to `revision` in one transaction. Two processes at once are fine: the second waits, finds it done."""
+def migrate(engine: Engine, revision: str = "head", mapping: TableMapping | None = None) -> None:
+    """Upgrades to `revision` in one transaction. Two processes at once are fine: the second waits, finds it done.
+
+    With `mapping`, a table of the team's stands in for `files` afterwards; without, one that does goes on doing so.
+    Raises `InvalidMapping`, and has changed nothing then.
+    """
     with prepare(engine).begin() as connection:
         _only_one(connection)
+        before = remove_mapping(connection)  # migrations change our own table
         command.upgrade(_config(connection), revision)
+        check_change(connection, before, mapping or before)
+        if wanted := mapping or before:
+            apply_mapping(connection, wanted)
 
 
 def downgrade(engine: Engine, revision: str = "base") -> None:
     """Back to `revision`; "base" removes our tables with all they hold."""
     with prepare(engine).begin() as connection:
         _only_one(connection)
+        remove_mapping(connection)
         command.downgrade(_config(connection), revision)
 
 
@@ -76,8 +87,13 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m include.catalog.migrate", description=migrate.__doc__)
     parser.add_argument("url", help="sqlite:////absolute/path.db or postgresql://user:password@host/database")
-    engine = create_catalog_engine(parser.parse_args().url)
-    migrate(engine)
+    parser.add_argument("--table-mapping", type=Path, help="TOML file that maps a table of yours in place of `files`")
+    given = parser.parse_args()
+    engine = create_catalog_engine(given.url)
+    try:
+        migrate(engine, mapping=read_mapping(given.table_mapping) if given.table_mapping else None)
+    except InvalidMapping as error:
+        parser.error(str(error))
     engine.dispose()
 
 

@@ -480,3 +480,13 @@ class BatchJob:
     records: int | None
     created_at: datetime
     started_at: datetime | None  # when Bedrock was asked for it first
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A row of `image_proxies` that is to go, with the object that it names."""
+
+    proxy_id: int
+    file_id: int
+    uri: str | None  # None for a failure
+    shared: bool  # the object stays: another row has it too

@@ -55,24 +55,24 @@ def record_proxy(store: Store, run_id: str, owner: str, file_id: int, proxy: New
     Raises `SourceRowGone` when the image's own row was deleted meanwhile: there is nothing left that it could belong
     to.
     """
-    now = store.now()
+    now, listed = store.now(), not store.mapped
     with store.writing() as connection:
         item = _held_item(connection, run_id, owner, file_id)
         gone = skip_gone(connection, [image_run_items.c.run_id == run_id, image_run_items.c.file_id == file_id], now)
-        row = None if gone else _store_proxy(connection, item, proxy, now)
+        row = None if gone else _store_proxy(connection, item, proxy, now, listed=listed)
         _release(connection, owner, file_id)
     if row is None:
         raise SourceRowGone(f"the row of image {file_id} was deleted while its proxy was made")
     return proxy_record(row)
 
 
-def _store_proxy(connection: Connection, item: _Item, proxy: NewProxy, now: datetime) -> Row[Any]:
+def _store_proxy(connection: Connection, item: _Item, proxy: NewProxy, now: datetime, *, listed: bool) -> Row[Any]:
     made = proxy.outcome is Outcome.PROXIED
     values = _shallow(proxy) | {
         "status": proxy.outcome.value,
         "saved_bytes": proxy.original_bytes - proxy.proxy_bytes,
         "saving_ratio": 1 - proxy.proxy_bytes / proxy.original_bytes if proxy.original_bytes else None,
-        "proxy_file_id": _list_proxy(connection, item.file_id, proxy, now) if made else None,
+        "proxy_file_id": _list_proxy(connection, item.file_id, proxy, now) if made and listed else None,
     }
     del values["outcome"]
     if _refused_for_good(connection, item):

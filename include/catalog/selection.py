@@ -48,7 +48,8 @@ def select_unprocessed(store: Store, selection: Selection) -> list[SourceImage]:
     with store.snapshot() as connection:
         if selection.file_ids is not None:
             return _among(connection, selection, now, selection.file_ids)
-        if not low_water.applies_to(selection):
+        # A mapped table changes under us in ways that no count tells.
+        if store.mapped or not low_water.applies_to(selection):
             return _listed(connection, unprocessed(selection, now))
         mark = low_water.load_mark(connection, selection, now)
         start = mark.position if mark and mark.usable else None

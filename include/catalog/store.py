@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cached_property
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, false
+from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, exists, false, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from include.catalog.columns import Clock
 from include.catalog.engine import READ_ONLY, prepare
 from include.catalog.records import SourceImage, WorkKey
-from include.catalog.tables import files, image_analyses, image_proxies
+from include.catalog.tables import files, image_analyses, image_proxies, image_table_mapping
 
 CHUNK = 1000  # rows or ids in one statement, far below both databases' limits on parameters
 
@@ -30,6 +31,12 @@ class Store:
     def now(self) -> datetime:
         """The moment, by the injected clock."""
         return self._clock()
+
+    @cached_property
+    def mapped(self) -> bool:
+        """Whether a table of the team's stands in for `files`, which is only read then."""
+        with self.reading() as connection:
+            return bool(connection.scalar(select(exists(select(image_table_mapping.c.id)))))
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

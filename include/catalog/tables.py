@@ -173,6 +173,8 @@ Index(  # the few of a rare status among the many
     postgresql_where=_current_proxy,
 )
 
+Index("ix_image_proxies_file_id", image_proxies.c.file_id)  # its history: content comes back, images are forgotten
+
 image_analyses = Table(
     "image_analyses",
     metadata,
@@ -233,6 +235,8 @@ Index(
     sqlite_where=_current_analysis,
     postgresql_where=_current_analysis,
 )
+
+Index("ix_image_analyses_file_id", image_analyses.c.file_id)
 
 image_attempts = Table(
     "image_attempts",
@@ -316,6 +320,32 @@ Index(
     unique=True,
 )
 Index("ix_image_batch_jobs_state", image_batch_jobs.c.state)
+
+image_sources = Table(
+    "image_sources",
+    metadata,
+    Column("source", Text, primary_key=True),  # s3://bucket/prefix or file:///folder
+    Column("watermark", UtcDateTime, nullable=False),  # when the last whole listing began, by the source's own clock
+    Column("listed", BigInteger, nullable=False),  # files that it named
+    Column("listed_at", UtcDateTime, nullable=False),  # when it was done
+)
+
+image_vanished = Table(
+    "image_vanished",
+    metadata,
+    Column("file_id", Id, primary_key=True, autoincrement=False),
+    Column("vanished_at", UtcDateTime, nullable=False),  # when maintenance first found no file at the image's uri
+)
+
+# At most one row: the table of the team's that stands in for `files` (see mapping.py).
+image_table_mapping = Table(
+    "image_table_mapping",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("mapping", FreeJson, nullable=False),
+    Column("applied_at", UtcDateTime, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+)
 
 # A view for people and other DAGs, one row an image (no proxies, videos or documents), made by the migrations.
 # Its proxy and its analysis are the newest current ones of the image's present content, null where there is none yet.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from include.imaging.errors import RESOURCE_CODES, TRANSIENT_CODES, ProxyError, WorkersStopped
 from include.imaging.geometry import calculate_target_dimensions, needs_proxy
 from include.imaging.recipe import Limits, ProxyOptions
-from include.imaging.records import ImageInfo, ProxyResult
+from include.imaging.records import HeaderInfo, ImageInfo, ProxyResult
 from include.imaging.workers import DecodeWorkers
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ __all__ = [
     "RESOURCE_CODES",
     "TRANSIENT_CODES",
     "DecodeWorkers",
+    "HeaderInfo",
     "ImageInfo",
     "Limits",
     "ProxyError",

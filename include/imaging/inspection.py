@@ -36,7 +36,7 @@ _BITS_PER_SAMPLE, _STRIP_OFFSETS, _STRIP_BYTES, _SUB_IFDS = 258, 273, 279, 330
 _TILE_OFFSETS, _TILE_BYTES, _NEW_SUBFILE_TYPE, _DNG_VERSION = 324, 325, 254, 50706
 _EXIF_IFD, _INTEROPERABILITY_IFD, _COLOUR_SPACE = 34665, 40965, 40961
 _IS_SRGB, _IS_ADOBE_RGB = 1, 2  # of the colour spaces; cameras mostly say 65535 and "R03" instead of 2 (DCF 2.0)
-_SWAPPING = (5, 6, 7, 8)  # orientations that exchange width and height
+SWAPPING = (5, 6, 7, 8)  # orientations that exchange width and height
 # None is a decoder's own OSError; the others are what seeking to where a damaged file points gives.
 _WRONG_OFFSETS = frozenset({None, errno.EINVAL, errno.EOVERFLOW})
 _VARIANTS = ("unknown pixel mode", "cannot handle", "unsupported bmp pixel", "unsupported bmp compression")
@@ -91,7 +91,7 @@ def open_file(path: str | Path, limits: Limits) -> Iterator[tuple[BinaryIO, int]
         yield file, status.st_size
 
 
-def _open_picture(file: BinaryIO, kind: Format, structure: Structure) -> Image.Image:
+def open_picture(file: BinaryIO, kind: Format, structure: Structure) -> Image.Image:
     """The picture, its header read by the one decoder that the content named, from what of the file it is to see."""
     source = cast(BinaryIO, Pieces(file, structure.pieces)) if structure.pieces else file
     source.seek(0)
@@ -102,7 +102,7 @@ def _open_picture(file: BinaryIO, kind: Format, structure: Structure) -> Image.I
     return picture
 
 
-def _exif(picture: Image.Image, kind: Format, structure: Structure) -> Image.Exif:
+def exif_of(picture: Image.Image, kind: Format, structure: Structure) -> Image.Exif:
     """What the file says about the picture; empty when that is nothing, or broken: no reason to refuse a good one."""
     exif = Image.Exif()
     with suppress(Exception):
@@ -110,7 +110,7 @@ def _exif(picture: Image.Image, kind: Format, structure: Structure) -> Image.Exi
     return exif
 
 
-def _orientation(picture: Image.Image, kind: Format, exif: Image.Exif) -> int:
+def orientation_of(picture: Image.Image, kind: Format, exif: Image.Exif) -> int:
     """The EXIF orientation, 1 to 8; 1 when there is none or it cannot be read."""
     if kind.name == "heif":
         return 1  # its rotation is part of decoding, and its EXIF says what was, not what is to be done
@@ -158,15 +158,15 @@ def _bits(picture: Image.Image, structure: Structure) -> int:
 
 
 def _describe(picture: Image.Image, kind: Format, structure: Structure, size_bytes: int) -> ImageInfo:
-    exif = _exif(picture, kind, structure)
-    orientation = _orientation(picture, kind, exif)
+    exif = exif_of(picture, kind, structure)
+    orientation = orientation_of(picture, kind, exif)
     profile = _profile(picture, structure, exif)
     if profile:
         picture.info["icc_profile"] = profile  # where the steps find it
     width, height = picture.size
-    already_upright = kind.name == "tiff" and orientation in _SWAPPING  # Pillow swaps the size of these itself
+    already_upright = kind.name == "tiff" and orientation in SWAPPING  # Pillow swaps the size of these itself
     stored = (height, width) if already_upright else (width, height)
-    upright = (stored[1], stored[0]) if orientation in _SWAPPING else stored
+    upright = (stored[1], stored[0]) if orientation in SWAPPING else stored
     metadata = structure.has_metadata or any(picture.info.get(key) for key in ("exif", "xmp", "comment"))
     return ImageInfo(
         format=kind.name,
@@ -197,7 +197,7 @@ def opened(path: str | Path, limits: Limits) -> Iterator[tuple[BinaryIO, Image.I
         kind = sniff(file.read(SNIFF_BYTES))
         with decoding():
             structure = walk(file, kind.name, limits)
-            picture = _open_picture(file, kind, structure)
+            picture = open_picture(file, kind, structure)
             check_pixels(picture.width, picture.height, limits)
             if kind.name == "tiff":
                 _check_tiff(picture, size_bytes)

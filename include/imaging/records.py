@@ -58,6 +58,20 @@ class ImageInfo:
 
 
 @dataclass(frozen=True)
+class HeaderInfo:
+    """What the first bytes of an image file tell."""
+
+    format: str  # as in ImageInfo
+    width: int  # as a person sees it, after orientation
+    height: int
+
+    @property
+    def media_type(self) -> str:
+        """The IANA media type of the content."""
+        return FORMATS[self.format].media_type
+
+
+@dataclass(frozen=True)
 class ProxyResult:
     """A proxy that was made: how, and what it saved. Dimensions are (width, height), upright."""
 

@@ -90,11 +90,14 @@ def _prepare_pillow() -> None:
 
 
 def _perform(request: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    from include.imaging.header import read_header
     from include.imaging.inspection import inspect_image
     from include.imaging.proxy import write_proxy
 
     if request["do"] == "inspect":
         return asdict(inspect_image(request["source"], limits))
+    if request["do"] == "header":
+        return asdict(read_header(request["source"], limits))
     options = ProxyOptions(**request["options"])
     return asdict(write_proxy(request["source"], Path(request["output"]), options, limits))
 

@@ -24,7 +24,7 @@ from typing import Any, Self
 from include.imaging.errors import DecoderCrashed, MemoryLimit, TimeLimit, WorkersStopped, error_for
 from include.imaging.output import atomic_output
 from include.imaging.recipe import Limits, ProxyOptions
-from include.imaging.records import ImageInfo, ProxyResult
+from include.imaging.records import HeaderInfo, ImageInfo, ProxyResult
 
 # The folder that holds `include`: children find it from any working directory and in any layout.
 _ROOT = Path(__file__).resolve().parents[2]
@@ -162,6 +162,10 @@ class DecodeWorkers:
     def inspect(self, path: str | Path) -> ImageInfo:
         """`inspect_image` in a child."""
         return ImageInfo(**self._call({"do": "inspect", "source": str(Path(path).absolute())}))
+
+    def read_header(self, path: str | Path) -> HeaderInfo:
+        """`read_header` in a child: of a file's first bytes, which are as hostile as the rest."""
+        return HeaderInfo(**self._call({"do": "header", "source": str(Path(path).absolute())}))
 
     def create_proxy(
         self, source_path: str | Path, output_path: str | Path, options: ProxyOptions | None = None

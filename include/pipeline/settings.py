@@ -6,13 +6,20 @@ wrong value raises `SettingsError`, which names the setting and says what it tak
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 from pydantic_settings import SettingsError as UnreadableValue
 
 from include.imaging import Limits
@@ -132,6 +139,33 @@ class Settings(BaseSettings):
     def reads_apart(self) -> bool:
         """Return whether originals are read through another connection than proxies are written."""
         return self.source_aws_conn_id not in (None, self.aws_conn_id)
+
+    # Where new images come from
+    ingest_sources: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="S3 prefixes and folders that are looked through for new images: JSON, or separated by commas"
+    )
+    ingest_schedule: str = Field("*/10 * * * *", min_length=1, description="When they are looked through (cron, UTC)")
+    ingest_header_bytes: int = Field(
+        64 * 1024, ge=4096, le=16 * 1024**2, description="First bytes of a new image that are read for its dimensions"
+    )
+    ingest_overlap_seconds: float = Field(
+        86_400, ge=0, description="How far behind the last listing the next one looks again"
+    )
+    ingest_queue_url: str | None = Field(
+        None, pattern=r"^https?://", description="SQS queue that the bucket sends its events to"
+    )
+
+    # Adopting a table of the team's
+    table_mapping: Path | None = Field(None, description="TOML file that maps a table of yours in place of `files`")
+
+    @field_validator("ingest_sources", mode="before")
+    @classmethod
+    def _split_sources(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if value.strip().startswith("["):
+            return json.loads(value)  # its error is a ValueError, which names this setting
+        return [part.strip() for part in value.split(",") if part.strip()]
 
     @classmethod
     def settings_customise_sources(

@@ -4,77 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import mimetypes
 import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 from include.storage.errors import SourceError
+from include.storage.media_types import SNIFF_BYTES, media_type_of
 
 logger = logging.getLogger(__name__)
-
-_SNIFF_BYTES: Final = 32
-
-# (offset, bytes, media type), first match wins. Sources: PNG 3rd edition 5.2, JFIF/ITU T.81 B.1.1.3, GIF89a 17,
-# RFC 9649 2.4 (WebP), TIFF 6.0 section 2, ISO/IEC 18181-2 (JPEG XL), ITU T.800 I.5.1 (JPEG 2000), QOI 1.0, PSD.
-_MAGIC: Final = (
-    (0, b"\xff\xd8\xff", "image/jpeg"),
-    (0, b"\x89PNG\r\n\x1a\n", "image/png"),
-    (0, b"GIF87a", "image/gif"),
-    (0, b"GIF89a", "image/gif"),
-    (8, b"WEBPVP8", "image/webp"),
-    (0, b"II*\0", "image/tiff"),
-    (0, b"MM\0*", "image/tiff"),
-    (0, b"II+\0", "image/tiff"),
-    (0, b"MM\0+", "image/tiff"),
-    (4, b"ftypavif", "image/avif"),
-    (4, b"ftypavis", "image/avif"),
-    (4, b"ftypheic", "image/heic"),
-    (4, b"ftypheix", "image/heic"),
-    (4, b"ftyphevc", "image/heic-sequence"),
-    (4, b"ftypmif1", "image/heif"),
-    (4, b"ftypmsf1", "image/heif-sequence"),
-    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "image/jxl"),
-    (0, b"\xff\x0a", "image/jxl"),
-    (0, b"\0\0\0\x0cjP  \r\n\x87\n", "image/jp2"),
-    (0, b"qoif", "image/qoi"),
-    (0, b"8BPS", "image/vnd.adobe.photoshop"),
-)
-
-# Python's own table differs between versions and machines on these.
-_MORE_TYPES: Final = {
-    ".avif": "image/avif",
-    ".heic": "image/heic",
-    ".heif": "image/heif",
-    ".jfif": "image/jpeg",
-    ".jp2": "image/jp2",
-    ".jxl": "image/jxl",
-    ".log": "text/plain",
-    ".md": "text/markdown",
-    ".psd": "image/vnd.adobe.photoshop",
-    ".qoi": "image/qoi",
-    ".tga": "image/x-tga",
-    ".webp": "image/webp",
-}
-
-# Camera raw files are TIFF on the outside; read as such they give a thumbnail, so here the name has the last word.
-_RAW_TYPES: Final = {
-    ".arw": "image/x-sony-arw",
-    ".cr2": "image/x-canon-cr2",
-    ".dng": "image/x-adobe-dng",
-    ".nef": "image/x-nikon-nef",
-    ".orf": "image/x-olympus-orf",
-    ".pef": "image/x-pentax-pef",
-    ".rw2": "image/x-panasonic-rw2",
-}
-
-_TYPES_BY_NAME: Final = mimetypes.MimeTypes()  # the table built into Python, without the machine's own files
-for _suffix, _type in {**_MORE_TYPES, **_RAW_TYPES}.items():
-    _TYPES_BY_NAME.add_type(_type, _suffix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +40,11 @@ def list_local_images(folder: Path) -> Iterator[LocalFile]:
 
     Raises `SourceError` (source_missing, source_not_a_file, source_unreadable) when `folder` itself cannot be listed.
     """
+    return (_describe(path, status) for path, status in list_files(folder))
+
+
+def list_files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """The same files, in the same order and with the same errors, none of them opened."""
     root = folder.absolute()
     try:
         os.scandir(root).close()
@@ -109,7 +54,7 @@ def list_local_images(folder: Path) -> Iterator[LocalFile]:
         raise SourceError("source_not_a_file", f"not a folder: {root}") from error
     except OSError as error:
         raise SourceError("source_unreadable", f"the folder may not be read: {root}: {error.strerror}") from error
-    return (_describe(path, status) for path, status in _walk(root))
+    return _walk(root)
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
@@ -156,25 +101,18 @@ def _describe(path: Path, status: os.stat_result) -> LocalFile:
         filename=os.fsencode(path.name).decode("utf-8", "replace"),
         media_type=media_type,
         size_bytes=status.st_size,
-        modified_at=_utc(status.st_mtime),
+        modified_at=utc(status.st_mtime),
         content_version=_content_version(path, status, media_type),
     )
 
 
 def _media_type(path: Path) -> str:
-    suffix = path.suffix.lower()
-    if suffix in _RAW_TYPES:
-        return _RAW_TYPES[suffix]
-    return _sniff(path) or _TYPES_BY_NAME.guess_type(f"name{suffix}")[0] or "application/octet-stream"
-
-
-def _sniff(path: Path) -> str | None:
     try:
         with path.open("rb") as opened:
-            head = opened.read(_SNIFF_BYTES)
+            head = opened.read(SNIFF_BYTES)
     except OSError:
-        return None
-    return next((kind for offset, magic, kind in _MAGIC if head.startswith(magic, offset)), None)
+        head = b""
+    return media_type_of(path.name, head)
 
 
 def _content_version(path: Path, status: os.stat_result, media_type: str) -> str:
@@ -187,7 +125,8 @@ def _content_version(path: Path, status: os.stat_result, media_type: str) -> str
     return f"stat:{status.st_size}-{status.st_mtime_ns}"
 
 
-def _utc(seconds: float) -> datetime:
+def utc(seconds: float) -> datetime:
+    """A file's time; 1970 for one that a calendar does not know."""
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError):  # file systems hold times that a calendar does not

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,11 +14,12 @@ from typing import Any, Final
 import botocore.exceptions
 from boto3.s3.transfer import TransferConfig
 
-from include.storage.errors import BOTO_ERRORS, SourceError, storage_error
+from include.storage.errors import BOTO_ERRORS, SourceError, StorageUnavailable, storage_error
 from include.storage.rules import NO_RULES, ObjectRules
 
 STEM_LENGTH: Final = 80
 _VERSION_LENGTH: Final = 12
+_DELETED_AT_ONCE: Final = 1000  # the limit of DeleteObjects
 _MULTIPART_BYTES: Final = 64 << 20  # a 2 GB original is 32 parts, and a failed part repeats 64 MB, not 2 GB
 
 
@@ -95,6 +96,58 @@ def is_missing(client: Any, uri: str) -> bool:
         response = getattr(error, "response", {})
         return bool(response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404)  # noqa: PLR2004
     return False
+
+
+def delete_objects(client: Any, bucket: str, keys: Sequence[str]) -> int:
+    """Delete objects; returns how many were. One that is gone already counts. Raises `StorageUnavailable`."""
+    deleted = 0
+    for start in range(0, len(keys), _DELETED_AT_ONCE):
+        some = [{"Key": key} for key in keys[start : start + _DELETED_AT_ONCE]]
+        try:
+            reply = client.delete_objects(Bucket=bucket, Delete={"Objects": some, "Quiet": True})
+        except BOTO_ERRORS as error:
+            raise storage_error(error, f"s3://{bucket}") from error
+        if errors := reply.get("Errors"):
+            raise StorageUnavailable(
+                "access_denied" if errors[0].get("Code") == "AccessDenied" else "storage_unavailable",
+                f"s3://{bucket}/{errors[0].get('Key')} is not deleted: {errors[0].get('Message')}",
+            )
+        deleted += len(some)
+    return deleted
+
+
+def write_and_read_back(client: Any, bucket: str, key: str, body: bytes) -> bool:
+    """Store an object, read it, compare, delete it; return whether it could be deleted. Raises `StorageUnavailable`."""
+    uri = f"s3://{bucket}/{key}"
+    try:
+        client.put_object(Bucket=bucket, Key=key, Body=body)
+        found = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    except BOTO_ERRORS as error:
+        raise storage_error(error, uri) from error
+    if found != body:
+        raise StorageUnavailable("storage_unavailable", f"{uri}: other bytes came back than were written")
+    try:
+        client.delete_object(Bucket=bucket, Key=key)
+    except BOTO_ERRORS:
+        return False
+    return True
+
+
+def require_bucket(client: Any, bucket: str) -> None:
+    """Raise `StorageUnavailable` when there is no such bucket, no credentials or no answer.
+
+    A refusal (403) is none of these: who may write objects need not be allowed to ask about their bucket.
+    """
+    try:
+        client.head_bucket(Bucket=bucket)
+    except BOTO_ERRORS as error:
+        response = getattr(error, "response", {})
+        if response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 403:  # noqa: PLR2004
+            return
+        found = storage_error(error, f"s3://{bucket}")
+        if found.code == "source_missing":  # a HEAD has no body, and so no name for what is missing
+            found = StorageUnavailable("bucket_missing", f"there is no bucket {bucket}: create it, or set another")
+        raise found from error
 
 
 def _is_stored(client: Any, bucket: str, key: str, sha256: str, size: int, rules: ObjectRules) -> bool:

@@ -31,12 +31,18 @@ class CatalogHook(BaseHook):
         self.catalog_conn_id = catalog_conn_id
 
     def get_conn(self) -> Catalog:
-        """Return the catalog, its engine prepared for several writers. Raises when it has not been migrated."""
+        """Return the catalog, its engine prepared for several writers.
+
+        Raises when it has not been migrated, or does not stand on the table that the deployment maps.
+        """
+        from include.catalog.adoption import require_mapping
         from include.catalog.catalog import Catalog
         from include.catalog.migrate import require_migrated
+        from include.pipeline.settings import load_settings
 
         engine = BaseHook.get_hook(self.catalog_conn_id).get_sqlalchemy_engine()
         require_migrated(engine)
+        require_mapping(engine, load_settings().table_mapping)
         return Catalog(engine)
 
 

@@ -2,7 +2,8 @@
 
 Airflow leaves a task whose pool is missing or too small scheduled for ever, with a line in the scheduler's log only.
 When the scheduler starts a run of a DAG that plans batches, this listener, which runs in the scheduler, reads the pools
-of the DAG's tasks and leaves the facts in the state store of the planning task, where its operator judges them. Under `dags test` no scheduler starts the run and pools bound nothing, so nothing is checked.
+of the DAG's tasks and leaves the facts in the state store of the planning task, where its operator judges them. Under
+`dags test` no scheduler starts the run and pools bound nothing, so nothing is checked.
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, Table, func, select
 
 from include.catalog.catalog import Catalog
 from include.catalog.records import RegisterCounts
-from include.catalog.tables import files
-from tests.catalog.making import PROXY, add, image, listed, process
+from include.catalog.tables import files, image_analyses, image_proxies
+from tests.catalog.making import PROXY, Worker, add, image, listed, plan, process
 
 
 def test_registering_again_changes_nothing(catalog: Catalog, engine: Engine) -> None:
@@ -43,6 +43,32 @@ def test_what_was_made_of_old_content_is_history_and_the_image_pending_again(cat
     assert catalog.current(file_id)["description"] == "a cat"  # type: ignore[index]
 
 
+def test_new_content_supersedes_what_was_made_and_deletes_nothing(catalog: Catalog, engine: Engine) -> None:
+    file_id, other = add(catalog, 2)
+    process(catalog, "first", file_id, other)
+    uri = catalog.image(file_id).uri  # type: ignore[union-attr]
+    catalog.register([image("x", uri=uri, content_version="content-2")])
+    for table in (image_proxies, image_analyses):
+        assert _current(engine, table) == {file_id: [False], other: [True]}
+    process(catalog, "second", file_id)
+    for table in (image_proxies, image_analyses):
+        assert _current(engine, table) == {file_id: [False, True], other: [True]}
+
+
+def test_of_content_that_comes_back_only_the_newest_good_row_is_taken_up(catalog: Catalog, engine: Engine) -> None:
+    [file_id] = add(catalog)
+    process(catalog, "first", file_id)
+    process(catalog, "again", file_id, force=True)
+    catalog.store_plan(plan("failing", [file_id], force=True))
+    Worker(catalog, "failing", PROXY).fail(file_id)  # its row goes to the past at once
+    uri = catalog.image(file_id).uri  # type: ignore[union-attr]
+    catalog.register([image("x", uri=uri, content_version="content-2")])
+    assert _current(engine, image_proxies) == {file_id: [False, False, False]}
+    catalog.register([image("x", uri=uri, content_version="content-1")])
+    assert _current(engine, image_proxies) == {file_id: [False, True, False]}
+    assert _current(engine, image_analyses) == {file_id: [False, True]}
+
+
 def test_more_images_than_one_statement_takes_and_a_uri_given_twice(catalog: Catalog, engine: Engine) -> None:
     images = [image(str(n)) for n in range(2_500)] + [image("7", content_version="later")]
     assert catalog.register(images) == RegisterCounts(new=2_500, changed=0, unchanged=0)
@@ -72,6 +98,15 @@ def test_a_proxy_that_was_listed_before_its_row_was_written_becomes_a_proxy(cata
 def test_media_types_are_compared_in_lower_case(catalog: Catalog) -> None:
     catalog.register([image("a", media_type="Image/JPEG")])
     assert len(listed(catalog)) == 1
+
+
+def _current(engine: Engine, table: Table) -> dict[int, list[bool]]:
+    """Which rows of each image are current, in the order in which they were written."""
+    found: dict[int, list[bool]] = {}
+    with engine.connect() as connection:
+        for row in connection.execute(select(table.c.file_id, table.c.superseded_at).order_by(table.c.id)):
+            found.setdefault(row.file_id, []).append(row.superseded_at is None)
+    return found
 
 
 def _rows(engine: Engine) -> list[object]:

@@ -20,6 +20,9 @@ from include.pipeline.params import parse_params
 from include.pipeline.plan import plan_run, proxy_options
 from include.pipeline.proxies import ProxyStage
 from include.pipeline.settings import load_settings
+from tests.catalog.conftest import databases, empty_engine, kind
+
+__all__ = ["databases", "empty_engine", "kind"]
 
 
 @dataclass
@@ -34,12 +37,16 @@ class Ground:
 
     def plan(self, name: str = "run", **conf: Any) -> int:
         """Register what is in the folder and plan a run of one batch; return the batch's id."""
-        register_folders(self.catalog, [self.pictures], datetime.now(UTC))
+        self.register()
         identity = RunIdentity("dag", name)
         self.run_id = identity.run_id
         params, settings = parse_params(conf), load_settings(bucket=self.bucket)
         plan = plan_run(self.catalog, identity, params, settings, Window(), nova_endpoint="stand-in", max_batches=1)
         return plan.batches[0].batch_id
+
+    def register(self) -> None:
+        """Register what is in the folder."""
+        register_folders(self.catalog, [self.pictures], datetime.now(UTC))
 
     def register_object(self, key: str, media_type: str = "image/jpeg") -> None:
         """Register an object of the bucket as an original."""
@@ -62,6 +69,15 @@ class Ground:
         """Plan and run the proxy stage; return the images by file name."""
         batch = self.plan(stages=["proxy"], **(conf or {}))
         self.stage(**settings).run(self.run_id, batch)
+        return self.images()
+
+    def make_proxies_of_what_is_registered(self, name: str = "run") -> dict[str, ImageReport]:
+        """Plan and run the proxy stage without registering anything; return the images by file name."""
+        identity = RunIdentity("dag", name)
+        self.run_id = identity.run_id
+        params, settings = parse_params({"stages": ["proxy"]}), load_settings(bucket=self.bucket)
+        plan = plan_run(self.catalog, identity, params, settings, Window(), nova_endpoint=None, max_batches=1)
+        self.stage().run(self.run_id, plan.batches[0].batch_id)
         return self.images()
 
     def images(self) -> dict[str, ImageReport]:

@@ -1,0 +1,129 @@
+"""The columns of `files`, made from those of a table of the team's."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Connection,
+    Date,
+    DateTime,
+    Integer,
+    Select,
+    String,
+    Text,
+    and_,
+    cast,
+    func,
+    inspect,
+    literal_column,
+    null,
+    select,
+    table,
+)
+from sqlalchemy import column as sql_column
+from sqlalchemy.exc import NoSuchTableError
+
+from include.catalog.mapping import InvalidMapping, TableMapping, hint
+from include.catalog.tables import files
+
+
+def view_of(connection: Connection, mapping: TableMapping) -> Select[Any]:
+    """The SELECT that gives the table the columns of `files`. Raises `InvalidMapping`, naming the missing column."""
+    types = _types(connection, mapping)
+    schema, name = mapping.place
+    found = table(name, *(sql_column(column, kind) for column, kind in types.items()), schema=schema)
+    for ours, source in mapping.columns.items():
+        if source.column is not None and source.column not in types:
+            close = difflib.get_close_matches(source.column, types, n=1)
+            raise InvalidMapping(
+                f"columns.{ours}: the table {mapping.table} has no column {source.column!r}; {hint(close, types)}"
+            )
+    id_source, time_source = mapping.columns["id"], mapping.columns["uploaded_at"]
+    if not isinstance(types[str(id_source.column)], Integer):
+        kind = types[str(id_source.column)]
+        raise InvalidMapping(
+            f"columns.id: {mapping.table}.{id_source.column} is {kind}, and ids are whole numbers here"
+        )
+    uploaded_at = _time(connection, found.c[str(time_source.column)], mapping)
+    columns = [_column(ours.name, mapping, found, uploaded_at).label(ours.name) for ours in files.c]
+    needed = and_(*(found.c[str(mapping.columns[ours].column)].is_not(None) for ours in ("id", "uri")))
+    return select(*columns).where(needed, uploaded_at.is_not(None))
+
+
+def _types(connection: Connection, mapping: TableMapping) -> dict[str, Any]:
+    schema, name = mapping.place
+    try:
+        found = inspect(connection).get_columns(name, schema=schema)
+    except NoSuchTableError as error:
+        raise InvalidMapping(f"there is no table or view {mapping.table} in the catalog's database") from error
+    return {column["name"]: column["type"] for column in found}
+
+
+def _column(name: str, mapping: TableMapping, found: Any, uploaded_at: ColumnElement[Any]) -> ColumnElement[Any]:
+    """One column of `files`. Ids and times stay bare columns where they can, so that the table's own indexes serve."""
+    source = mapping.columns.get(name)
+    if name == "uploaded_at":
+        return uploaded_at
+    if source is None:
+        return _absent(name, mapping, found)
+    if source.column is None:
+        return _constant(source.value)
+    value: ColumnElement[Any] = found.c[source.column]
+    if source.prefix:
+        value = literal_column(_quoted(source.prefix), Text) + cast(value, Text)
+    return _without_nulls(name, value, found.c[str(mapping.columns["uri"].column)])
+
+
+def _without_nulls(name: str, value: ColumnElement[Any], uri: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The columns that the work takes for granted."""
+    made = {
+        "media_type": func.lower(value),  # it is compared in lower case
+        "content_version": func.coalesce(cast(value, Text), literal_column("''", Text)),  # null equals nothing at all
+        "size_bytes": func.coalesce(value, literal_column("0", Integer)),
+        "filename": func.coalesce(value, uri),
+        "is_proxy": func.coalesce(cast(value, Boolean), literal_column("false", Boolean)),
+    }
+    return made.get(name, value)
+
+
+def _absent(name: str, mapping: TableMapping, found: Any) -> ColumnElement[Any]:
+    if name == "filename":  # the work takes the last part of it
+        return cast(found.c[str(mapping.columns["uri"].column)], Text)
+    if name == "is_proxy":
+        return literal_column("false", Boolean)
+    if name == "format":
+        return cast(null(), Text)
+    return cast(null(), BigInteger if name == "source_file_id" else Integer)
+
+
+def _constant(value: str | int | None) -> ColumnElement[Any]:
+    if isinstance(value, bool):
+        return literal_column(str(value).lower(), Boolean)
+    if isinstance(value, int):
+        return literal_column(str(value), BigInteger)
+    return cast(literal_column(_quoted(str(value)), Text), Text)
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("'", "''")
+    return f"'{escaped}'"
+
+
+def _time(connection: Connection, column: ColumnElement[Any], mapping: TableMapping) -> ColumnElement[Any]:
+    """The upload time as our columns have it. Times without a zone are taken for UTC."""
+    kind = column.type
+    if connection.dialect.name == "sqlite":
+        # SQLite compares times as text, so they must all be written alike: to the millisecond, and six digits.
+        unix = ", 'unixepoch'" if isinstance(kind, Integer) else ""
+        name = connection.dialect.identifier_preparer.quote(str(column.name))
+        return literal_column(f"strftime('%Y-%m-%d %H:%M:%f000', {name}{unix})", DateTime)
+    if isinstance(kind, DateTime):
+        return column if kind.timezone else func.timezone(literal_column("'UTC'", String), column)
+    if isinstance(kind, Date):
+        return func.timezone(literal_column("'UTC'", String), cast(column, DateTime))
+    raise InvalidMapping(f"columns.uploaded_at: {mapping.table}.{column} is {kind}, and no time")
