@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Select, Table, and_, case, exists, false, func, not_, or_, select, true
 
 from include.catalog.records import Outcome, Selection, SourceImage, Stage
+from include.catalog.runs import Run, redone, stored_run
 from include.catalog.store import (
     SOURCE_COLUMNS,
     Store,
@@ -29,11 +30,12 @@ def select_unprocessed(store: Store, selection: Selection) -> list[SourceImage]:
     Left out: what is done, what failed for good or is not yet due again, what another run holds right now, and
     everything that is not an image of the team's. Under `force`: everything in the window that this run has not tried.
     """
+    run = stored_run(store, selection.run_id) if selection.force else None
     if selection.file_ids is None:
-        return _listed(store, unprocessed(selection, store.now()))
+        return _listed(store, unprocessed(selection, store.now(), run=run))
     found: list[SourceImage] = []
     for ids in chunks(sorted(set(selection.file_ids))):
-        found += _listed(store, unprocessed(selection, store.now(), ids))
+        found += _listed(store, unprocessed(selection, store.now(), ids, run=run))
     return sorted(found, key=lambda image: (image.uploaded_at, image.file_id))[: selection.limit]
 
 
@@ -43,10 +45,13 @@ def _listed(store: Store, query: Select[tuple[object, ...]]) -> list[SourceImage
 
 
 def unprocessed(
-    selection: Selection, now: datetime, file_ids: Sequence[int] | None = None
+    selection: Selection, now: datetime, file_ids: Sequence[int] | None = None, *, run: Run | None = None
 ) -> Select[tuple[object, ...]]:
-    """The query: it walks `files` by (uploaded_at, id) and looks each image up in the indexes of current rows."""
-    work = _forced(selection, now) if selection.force else _undone(selection, now)
+    """The query: it walks `files` by (uploaded_at, id) and looks each image up in the indexes of current rows.
+
+    `run` is the stored run of this id, under `force`: what it has redone so far is left out.
+    """
+    work = _forced(selection, run, now) if selection.force else _undone(selection, now)
     query = select(*SOURCE_COLUMNS).where(is_source(), _free(selection.run_id, now), work)
     if file_ids is not None:
         query = query.where(files.c.id.in_(file_ids))
@@ -77,18 +82,27 @@ def _undone(selection: Selection, now: datetime) -> ColumnElement[bool]:
     return case({TODO: true(), Outcome.FAILED.value: false()}, value=proxy, else_=analysis == TODO)
 
 
-def _forced(selection: Selection, now: datetime) -> ColumnElement[bool]:
-    """Not yet tried by this run. Its rows that were superseded since count too: this run did (and paid) them."""
-    p, a, run_id = image_proxies.c, image_analyses.c, selection.run_id
-    proxies = and_(p.run_id == run_id, proxy_key(files.c.id, files.c.content_version, selection.key))
-    analyses = and_(a.run_id == run_id, analysis_key(files.c.id, files.c.content_version, selection.key))
+def _forced(selection: Selection, run: Run | None, now: datetime) -> ColumnElement[bool]:
+    """Not yet tried by this run since it was forced. Its rows that were superseded since count too: this run did (and
+    paid) them."""
+    p = image_proxies.c
+    proxies = and_(_own(image_proxies, run), proxy_key(files.c.id, files.c.content_version, selection.key))
+    analyses = and_(_own(image_analyses, run), analysis_key(files.c.id, files.c.content_version, selection.key))
     tried, analysed = exists().where(proxies), exists().where(analyses)
     if selection.stages == {Stage.PROXY}:
         return not_(tried)
+    state = _proxy_state(selection, now)
     if selection.stages == {Stage.ANALYSE}:
-        return and_(_proxy_state(selection, now).in_(HAS_PROXY), not_(analysed))
+        return and_(state.in_(HAS_PROXY), not_(analysed))
+    if not selection.force_proxies:
+        return and_(or_(state != Outcome.FAILED.value, not_(tried)), not_(analysed))
     made = exists().where(proxies, p.status != Outcome.FAILED.value)
     return or_(not_(tried), and_(made, not_(analysed)))
+
+
+def _own(table: Table, run: Run | None) -> ColumnElement[bool]:
+    """What the run has redone: nothing, as long as it is not stored as a forced one."""
+    return redone(table, run) if run is not None and run.force else table.c.run_id.is_(None)
 
 
 def _proxy_state(selection: Selection, now: datetime) -> ColumnElement[str]:

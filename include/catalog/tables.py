@@ -76,6 +76,8 @@ image_runs = Table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
     Column("note", FreeText),
+    Column("run_type", Text),  # Airflow's: scheduled, backfill, manual, asset_triggered...; null outside of it
+    Column("forced_at", UtcDateTime),  # since when the run redoes things: what it did before then is not redone yet
 )
 
 image_run_items = Table(
@@ -265,4 +267,23 @@ current_image_analyses = table(
     column("endpoint", Text),  # "aws", or "stand-in": then the words are not Nova's
     column("cost_usd", Double),
     column("analysed_at", UtcDateTime),
+)
+
+# A view for people: what failed and stands so, one row an image and stage. Without `next_try_at` it waits for `force`.
+image_failures = table(
+    "image_failures",
+    column("file_id", Id),
+    column("uri", Text),
+    column("filename", Text),
+    column("stage", Text),  # proxy or analyse
+    column("recipe_version", Text),
+    column("model_id", Text),  # null at the proxy stage, and so is the prompt's version
+    column("prompt_version", Text),
+    column("code", Text),
+    column("message", Text),
+    column("transient", Boolean),
+    column("attempts", Integer),
+    column("last_try_at", UtcDateTime),
+    column("next_try_at", UtcDateTime),
+    column("run_id", Text),
 )

@@ -162,5 +162,7 @@ class _OneImage:
         if is_missing(self.stage.s3, proxy.uri):  # Nova says so in words that are not documented
             catalog.record_missing_proxy(self.run_id, self.owner, file_id, message=f"{proxy.uri} is gone: {error}")
             return Outcome.RETURNED
-        catalog.record_failure(self.run_id, self.owner, file_id, Stage.ANALYSE, Failure(error.code, str(error)))
+        attempts = self.stage.settings.max_attempts
+        failure = Failure(error.code, str(error))
+        catalog.record_failure(self.run_id, self.owner, file_id, Stage.ANALYSE, failure, attempts)
         return Outcome.FAILED

@@ -45,7 +45,7 @@ class PipelineParams:
     limit: int | None = _param(
         None,
         "Limit",
-        "Take at most this many images, oldest upload first. Empty: 10,000.",
+        "Take at most this many images (1 to 100,000), oldest upload first. Empty: 10,000, and no limit in a backfill.",
         type=["null", "integer"],
         minimum=1,
         maximum=100_000,

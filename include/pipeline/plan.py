@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from include.catalog.records import PlannedBatch, RunPlan, Selection, SourceImage, Stage, WorkKey
 from include.imaging import ProxyOptions, calculate_target_dimensions
 from include.nova import load_prompt, projected_cost_usd
-from include.pipeline.identity import RunIdentity, Window
+from include.pipeline.identity import AUTOMATIC, BACKFILL, RunIdentity, Window
 from include.pipeline.params import PipelineParams
 from include.pipeline.settings import Settings
 
@@ -21,13 +21,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DEFAULT_LIMIT = 10_000
 # A mapped task costs about 0.45 s of scheduling (LocalExecutor on two cores) and an image about 0.1 s of work: from 50
 # images on, overhead is under a tenth.
 MIN_AUTO_BATCH = 50
 # Before this catalog has a proxy to measure: a 1195 x 896 JPEG of about 200 kB, the first row of the plan's table.
 ASSUMED_BYTES_PER_PIXEL = 0.19
 ASSUMED_DIMENSIONS = (1195, 896)
+
+
+class MadeOnRequest(ValueError):
+    """The deployment makes proxies on request only (`proxy_mode` is lazy), and nobody asked."""
+
+    code = "proxy_mode_lazy"
 
 
 class CostLimitExceeded(ValueError):
@@ -83,21 +88,28 @@ def plan_run(
     nova_endpoint: str | None,
     max_batches: int,
 ) -> Plan:
-    """List, project and store one run. Raises `CostLimitExceeded` before anything is written.
+    """List, project and store one run. Raises `MadeOnRequest` or `CostLimitExceeded` before anything is written.
 
     A run that is planned again (its task was retried or cleared) takes only images that it listed before, so that
     neither `limit` nor `max_cost_usd` is used twice.
     """
+    if settings.proxy_mode == "lazy" and identity.run_type in AUTOMATIC:
+        raise MadeOnRequest(
+            "IMAGE_PROXY_PROXY_MODE is lazy: nothing is made on schedule or upload; trigger a run by hand, a backfill, "
+            "or an analysis over the API"
+        )
     key = work_key(params, settings)
-    again = catalog.is_planned(identity.run_id)
+    stages = stages_of(params, settings)
+    before = catalog.is_planned(identity.run_id)
     images = catalog.select_unprocessed(
         Selection(
             key=key,
-            stages=params.wanted,
+            stages=stages,
             run_id=identity.run_id,
-            limit=params.limit or DEFAULT_LIMIT,
-            planned_before=again,
+            limit=limit_of(identity, params, settings),
+            planned_before=before and _is_repeated(catalog, identity, params),
             force=params.force,
+            force_proxies=Stage.PROXY in params.wanted,
             file_ids=params.file_ids,
             uploaded_from=params.uploaded_from or window.uploaded_from,
             uploaded_to=params.uploaded_to or window.uploaded_to,
@@ -105,7 +117,7 @@ def plan_run(
     )
     projection = project(images, params, settings, catalog.proxy_bytes_per_pixel())
     log.info("listed %d images; projected: %s", len(images), projection)
-    spent = catalog.run_figures(identity.run_id).cost_usd_projected or 0.0 if again else 0.0
+    spent = catalog.run_figures(identity.run_id).cost_usd_projected or 0.0 if before else 0.0
     if params.max_cost_usd is not None and spent + projection.cost_usd_estimated > params.max_cost_usd:
         raise CostLimitExceeded(
             f"{projection.images} images would cost about ${projection.cost_usd_estimated:.4f}"
@@ -122,15 +134,41 @@ def plan_run(
             dag_run_id=identity.dag_run_id,
             params=params.as_json(),
             key=key,
-            stages=params.wanted,
+            stages=stages,
             force=params.force,
             nova_endpoint=nova_endpoint,
+            run_type=identity.run_type,
             batches=tuple(
                 tuple(image.file_id for image in images[start : start + size]) for start in range(0, len(images), size)
             ),
         )
     )
     return Plan(stored, projection)
+
+
+def stages_of(params: PipelineParams, settings: Settings) -> frozenset[Stage]:
+    """Return the stages of a run: those asked for; in lazy mode an analysis makes the proxies that it lacks."""
+    if settings.proxy_mode == "lazy" and Stage.ANALYSE in params.wanted:
+        return frozenset(Stage)
+    return params.wanted
+
+
+def limit_of(identity: RunIdentity, params: PipelineParams, settings: Settings) -> int | None:
+    """Return the most images that a run takes. A backfill is bounded by its interval: it takes all that lies there."""
+    if params.limit is None and identity.run_type == BACKFILL:
+        return None
+    return params.limit or settings.run_limit
+
+
+def _is_repeated(catalog: Catalog, identity: RunIdentity, params: PipelineParams) -> bool:
+    """Whether a bound of a run planned before would be used twice if its images were listed afresh.
+
+    A backfill has no such bound unless its params set one, and one that reprocesses an interval (Airflow does it under
+    the earlier run's id) is to take what came in late.
+    """
+    if identity.run_type == BACKFILL and params.limit is None and params.max_cost_usd is None:
+        return False
+    return catalog.is_same_request(identity.run_id, identity.run_type, params.as_json())
 
 
 def batch_size(images: int, wanted: int | None, max_batches: int) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from include.catalog.records import Outcome
+from include.catalog.records import Outcome, Stage
 from include.pipeline.identity import RunIdentity, Window, window_of
 from include.pipeline.params import InvalidParams, PipelineParams, parse_params
 from include.pipeline.settings import Settings, SettingsError, load_settings
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def _identity(context: Context, task: str | None = None) -> RunIdentity:
     run = context["dag_run"]
-    return RunIdentity(run.dag_id, run.run_id, task)
+    return RunIdentity(run.dag_id, run.run_id, task, str(run.run_type))
 
 
 def _named(counts: Mapping[Outcome, int]) -> dict[str, int]:
@@ -64,15 +64,18 @@ class PlanBatchesOperator(_CatalogOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         from image_proxy.hooks import NovaHook
+        from image_proxy.notifications import check_notifier
         from include.nova import NovaError
-        from include.pipeline.plan import CostLimitExceeded, plan_run
+        from include.pipeline.plan import CostLimitExceeded, MadeOnRequest, plan_run
 
         run = context["dag_run"]
         try:
             params = parse_params({**dict(context["params"]), **(run.conf or {})})
             settings = self.settings()
+            check_notifier(settings)
+            catalog = self.catalog(settings)
             plan = plan_run(
-                self.catalog(settings),
+                catalog,
                 _identity(context),
                 params,
                 settings,
@@ -84,11 +87,24 @@ class PlanBatchesOperator(_CatalogOperator):
             )
         except (InvalidParams, SettingsError, CostLimitExceeded, NovaError) as error:
             raise AirflowFailException(f"{error.code}: {error}") from error
+        except MadeOnRequest as error:
+            raise AirflowSkipException(str(error)) from error
+        self._tell_ledger(catalog, params, settings)
         self._tell(context, dataclasses.asdict(plan.projection), params)
         return [
             {"run_id": _identity(context).run_id, "batch_id": batch.batch_id, "label": _label(batch)}
             for batch in plan.batches
         ]
+
+    def _tell_ledger(self, catalog: Catalog, params: PipelineParams, settings: Settings) -> None:
+        from include.pipeline.plan import work_key
+
+        ledger = catalog.ledger_counts(work_key(params, settings))
+        self.log.info(
+            "failed before: %d due again, %d wait for their next try%s, %d left alone until force",
+            *(ledger.due, ledger.waiting, f" (the first at {ledger.next_try_at})" if ledger.next_try_at else ""),
+            ledger.given_up,
+        )
 
     def _tell(self, context: Context, projection: dict[str, Any], params: PipelineParams) -> None:
         verb = "dry run, nothing was written: would take" if params.dry_run else "takes"
@@ -157,7 +173,7 @@ class ImageProxyOperator(_CatalogOperator):
         totals: Counter[Outcome] = Counter()
         for run_id, batch_id in self._batches(context, catalog, settings):
             params = parse_params(catalog.run_params(run_id))
-            if "proxy" not in params.stages:
+            if Stage.PROXY not in catalog.run_stages(run_id):
                 raise AirflowSkipException("this run analyses only")
             stage = ProxyStage(catalog, S3Hook(settings.aws_conn_id).conn, settings, proxy_options(params), self._stop)
             totals.update(stage.run(run_id, batch_id))

@@ -189,7 +189,7 @@ def _query_plan(engine: Engine, run: Callable[[], object]) -> list[str]:
     run()
     event.remove(engine, "before_cursor_execute", note)
     explain = "EXPLAIN " if engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN "
-    [(statement, parameters)] = [pair for pair in sent if pair[0].startswith("SELECT")]
+    *_, (statement, parameters) = [pair for pair in sent if pair[0].startswith("SELECT")]
     with engine.connect() as connection:
         return [str(row[-1]) for row in connection.exec_driver_sql(explain + statement, parameters)]
 

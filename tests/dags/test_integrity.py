@@ -50,7 +50,8 @@ def test_the_gate_cannot_be_green_when_the_plan_failed(pipeline_dag: Any) -> Non
     gate = pipeline_dag.get_task("gate")
     assert gate.upstream_task_ids == {"plan", "summary"}
     assert gate.trigger_rule == TriggerRule.ALL_SUCCESS
-    assert gate.downstream_task_ids == set()
+    assert gate.downstream_task_ids == {"continue_backlog"}
+    assert pipeline_dag.get_task("continue_backlog").trigger_rule == TriggerRule.ALL_SUCCESS
     assert pipeline_dag.get_task("summary").trigger_rule == TriggerRule.ALL_DONE
 
 
