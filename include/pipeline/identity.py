@@ -16,7 +16,7 @@ class RunIdentity:
     dag_id: str
     dag_run_id: str
     task: str | None = None  # set when an operator outside the pipeline plans its own work
-    run_type: str | None = None  # how Airflow started the run: scheduled, backfill, manual, asset_triggered...
+    run_type: str | None = None  # scheduled, backfill, manual, asset_triggered...; None where `task` is set
 
     @property
     def run_id(self) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def _identity(context: Context, task: str | None = None) -> RunIdentity:
     run = context["dag_run"]
-    return RunIdentity(run.dag_id, run.run_id, task, run.run_type.value)
+    return RunIdentity(run.dag_id, run.run_id, task, None if task else run.run_type.value)
 
 
 def _named(counts: Mapping[Outcome, int]) -> dict[str, int]:

@@ -71,7 +71,7 @@ def test_it_is_quiet_when_nothing_is_wrong(monkeypatch: pytest.MonkeyPatch, stat
 def test_a_failure_says_where_and_links_to_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     configure(monkeypatch, Blocking, "{{ subject }} / {{ message }}")
     context: Any = {
-        "dag": DAG("image_proxy_pipeline"),
+        "dag": DAG("image_proxy_pipeline", schedule=None),
         "run_id": "manual__2026-11-01T00:00:00+00:00",
         "reason": "task_failure",
     }
