@@ -106,9 +106,11 @@ def airflow_on_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
     server = PostgresServer()
     var = tmp_path_factory.mktemp("var")
     with laptop(var, stand_in_options=("--latency-ms", "150")) as machine:
-        with create_catalog_engine(server.url).connect() as admin:
+        administration = create_catalog_engine(server.url)
+        with administration.connect().execution_options(isolation_level="AUTOCOMMIT") as admin:
             for name in ("airflow", "catalog"):
-                admin.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(f"CREATE DATABASE {name}")
+                admin.exec_driver_sql(f"CREATE DATABASE {name}")
+        administration.dispose()
         url = server.url.set(database="catalog")
         engine = create_catalog_engine(url)
         migrate(engine)
@@ -156,4 +158,7 @@ def boot(machine: Laptop) -> Iterator[RunningAirflow]:
         with AirflowStack(machine.home, env, machine.var / "logs") as stack, stack.client() as client:
             make_pool(client, "nova", SLOTS)
             unpause(client, (DAG_ID, *DOCUMENTED))
-            yield RunningAirflow(machine, stack, client, alerts, settings_file)
+            running = RunningAirflow(machine, stack, client, alerts, settings_file)
+            until(lambda: running.runs(run_type="scheduled"), "unpausing the DAG made the last hour's run")
+            running.wait(running.runs(run_type="scheduled")[0]["dag_run_id"])  # or it takes the first test's pictures
+            yield running
