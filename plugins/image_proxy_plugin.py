@@ -5,9 +5,11 @@ the package out of that scan, and everybody imports it by its bare name (`image_
 """
 
 from airflow.plugins_manager import AirflowPlugin
+from image_proxy.deadlines import RunCreated
 
 
 class ImageProxyPlugin(AirflowPlugin):
     """Image proxies for Amazon Nova: operators and hooks are imported from `image_proxy`."""
 
     name = "image_proxy"
+    deadline_references = [RunCreated]  # noqa: RUF012 - Airflow's own class declares it so

@@ -174,6 +174,10 @@ class Catalog:
         """Whether the run was last planned with these params and started in this way."""
         return runs.is_same_request(self._store, run_id, run_type, params)
 
+    def mapped_batches(self, run_id: str) -> int:
+        """The most batches that one planning of the run handed to Airflow; 0 before the first."""
+        return runs.mapped_batches(self._store, run_id)
+
     def run_stages(self, run_id: str) -> frozenset[Stage]:
         """The stages that the run goes through: those asked for, and what these need."""
         return runs.run_stages(self._store, run_id)

@@ -131,6 +131,12 @@ def is_same_request(store: Store, run_id: str, run_type: str | None, params: Map
     return row is not None and row.run_type == run_type and dict(row.params) == dict(params)
 
 
+def mapped_batches(store: Store, run_id: str) -> int:
+    """The most batches that one planning of the run handed to Airflow; 0 before the first."""
+    with store.reading() as connection:
+        return connection.scalar(select(image_runs.c.mapped_batches).where(image_runs.c.run_id == run_id)) or 0
+
+
 def run_stages(store: Store, run_id: str) -> frozenset[Stage]:
     """The stages that the run goes through: those that were asked for, and what these need."""
     with store.reading() as connection:
@@ -177,6 +183,7 @@ def _write_run(connection: Connection, plan: RunPlan, before: Row[Any] | None, n
         "force": plan.force,
         "nova_endpoint": plan.nova_endpoint,
         "run_type": plan.run_type,
+        "mapped_batches": max(sum(map(bool, plan.batches)), (before and before.mapped_batches) or 0),
         "finished_at": None,
         "note": None,
     }

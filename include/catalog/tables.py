@@ -77,6 +77,7 @@ image_runs = Table(
     Column("finished_at", UtcDateTime),
     Column("note", FreeText),
     Column("run_type", Text),  # Airflow's: scheduled, backfill, manual, asset_triggered...; null outside of it
+    Column("mapped_batches", Integer),  # the most that one planning handed to Airflow
     Column("forced_at", UtcDateTime),  # since when the run redoes things: what it did before then is not redone yet
 )
 

@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     max_attempts: int = Field(5, ge=1, le=20, description="Tries of an image whose failures are transient")
     notifier: str | None = Field(None, description="Airflow notifier class that is told of late and failed runs")
     notifier_kwargs: dict[str, Any] = Field(default_factory=dict, description="Its arguments, templated; as JSON")
-    late_after_seconds: float = Field(3 * 3600, ge=1, description="A run that takes longer from its queueing is late")
+    late_after_seconds: float = Field(3 * 3600, ge=1, description="A run that takes longer from its creation is late")
 
     @classmethod
     def settings_customise_sources(

@@ -16,8 +16,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from airflow.sdk import AsyncCallback, BaseNotifier, DeadlineAlert, DeadlineReference, conf
+from airflow.sdk import AsyncCallback, BaseNotifier, DeadlineAlert, conf
 
+from image_proxy.deadlines import RunCreated
 from include.pipeline.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ async def tell_late(context: Mapping[str, Any]) -> None:
         return
     settings = await asyncio.to_thread(load_settings)
     after = timedelta(seconds=round(settings.late_after_seconds))
-    message = f"The run {run_id} of {dag_id} is late: it is still {state} {after} after it was queued."
+    message = f"The run {run_id} of {dag_id} is late: it is still {state} {after} after it was created."
     notifier = _notifier(settings)
     if notifier is None:
         log.info("no notifier is set (IMAGE_PROXY_NOTIFIER): %s", message)
@@ -70,7 +71,7 @@ async def tell_late(context: Mapping[str, Any]) -> None:
 
 
 def late_alert() -> DeadlineAlert | None:
-    """Return the deadline of a run, counted from its queueing: runs by hand have no logical date to count from.
+    """Return the deadline of a run, counted from its creation.
 
     None where there is nobody to tell. Airflow 3.3.2 does not end a `dags test` of a DAG that has a deadline, so one
     that does nothing is better left out.
@@ -82,7 +83,7 @@ def late_alert() -> DeadlineAlert | None:
     if settings.notifier is None:
         return None
     interval = timedelta(seconds=settings.late_after_seconds)
-    return DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, interval, AsyncCallback(tell_late), name="late")
+    return DeadlineAlert(RunCreated(), interval, AsyncCallback(tell_late), name="late")
 
 
 def check_notifier(settings: Settings) -> None:

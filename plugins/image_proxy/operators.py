@@ -18,6 +18,8 @@ from include.pipeline.identity import RunIdentity, Window, window_of
 from include.pipeline.params import InvalidParams, PipelineParams, parse_params
 from include.pipeline.settings import Settings, SettingsError, load_settings
 
+EMPTY_BATCH = -1
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 def _identity(context: Context, task: str | None = None) -> RunIdentity:
     run = context["dag_run"]
     return RunIdentity(run.dag_id, run.run_id, task, None if task else run.run_type.value)
+
+
+def _skip_empty(batch: Mapping[str, Any]) -> None:
+    if batch["batch_id"] == EMPTY_BATCH:
+        raise AirflowSkipException("planned again, the run has fewer batches than before")
 
 
 def _named(counts: Mapping[Outcome, int]) -> dict[str, int]:
@@ -91,10 +98,17 @@ class PlanBatchesOperator(_CatalogOperator):
             raise AirflowSkipException(str(error)) from error
         self._tell_ledger(catalog, params, settings)
         self._tell(context, dataclasses.asdict(plan.projection), params)
-        return [
-            {"run_id": _identity(context).run_id, "batch_id": batch.batch_id, "label": _label(batch)}
-            for batch in plan.batches
-        ]
+        run_id = _identity(context).run_id
+        batches = [{"run_id": run_id, "batch_id": batch.batch_id, "label": _label(batch)} for batch in plan.batches]
+        return batches + self._empty(run_id, catalog.mapped_batches(run_id) - len(batches))
+
+    def _empty(self, run_id: str, count: int) -> list[dict[str, Any]]:
+        """Return batches without images, in place of those that an earlier planning of the run had.
+
+        Airflow 3.3.2 marks mapped instances as removed when a cleared run maps fewer, and does not bring them back when
+        it is cleared again and maps more: their batches would never be worked on.
+        """
+        return [{"run_id": run_id, "batch_id": EMPTY_BATCH, "label": "nothing left"}] * max(0, count)
 
     def _tell_ledger(self, catalog: Catalog, params: PipelineParams, settings: Settings) -> None:
         from include.pipeline.plan import work_key
@@ -182,6 +196,7 @@ class ImageProxyOperator(_CatalogOperator):
 
     def _batches(self, context: Context, catalog: Catalog, settings: Settings) -> list[tuple[str, int]]:
         if self.batch is not None:
+            _skip_empty(self.batch)
             return [(self.batch["run_id"], self.batch["batch_id"])]
         from include.pipeline.plan import plan_run
 
@@ -239,6 +254,7 @@ class NovaAnalysisOperator(_CatalogOperator):
         from image_proxy.hooks import NovaHook
         from include.pipeline.analysis import AnalysisStage, NovaRefused
 
+        _skip_empty(self.batch)
         self._stop = threading.Event()
         settings = self.settings()
         catalog = self.catalog(settings)

@@ -12,9 +12,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add two columns and a view; a run that was forced before now has redone things since it began."""
+    """Add three columns and a view; a run that was forced before now has redone things since it began."""
     op.add_column("image_runs", sa.Column("run_type", sa.Text))
     op.add_column("image_runs", sa.Column("forced_at", sa.DateTime(timezone=True)))
+    op.add_column("image_runs", sa.Column("mapped_batches", sa.Integer))
     op.execute("UPDATE image_runs SET forced_at = started_at WHERE force = true")
     op.execute(_VIEW)
 
@@ -22,6 +23,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Remove them."""
     op.execute("DROP VIEW image_failures")
+    op.drop_column("image_runs", "mapped_batches")
     op.drop_column("image_runs", "forced_at")
     op.drop_column("image_runs", "run_type")
 
