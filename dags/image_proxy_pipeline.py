@@ -12,9 +12,12 @@ metadata), uploads only proxies to S3, has Amazon Nova 2 Lite describe them by S
 | `images.analyse` | calls Nova for the same batch, within the pool `nova` |
 | `summary` | closes the run and logs its figures, whatever happened |
 | `gate` | turns the run red when planning failed, too many images failed, or any was lost |
+| `announce_proxies`, `announce_analyses` | update the assets `image_proxies` and `image_analyses`, if there is news |
+| `continue_backlog` | starts the next run at once when this one was full |
 
-**Started by** its schedule (everything unprocessed that was uploaded before the interval's end), a backfill (what was
-uploaded inside each interval), or by hand with params (everything unprocessed so far).
+**Started by** its schedule (everything unprocessed that was uploaded before the interval's end), new pictures in the
+asset `image_catalog`, a backfill (what was uploaded inside each interval), or by hand with params (everything
+unprocessed so far). With `IMAGE_PROXY_PROXY_MODE=lazy` schedule and uploads make nothing.
 
 **A bad picture never stops a run**: it is recorded on its row with a code and a message, and left alone until `force`.
 Infrastructure trouble fails the task; its retry repeats only images without an outcome. What only a person can mend (a
@@ -29,7 +32,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import CronDataIntervalTimetable, TriggerRule, WeightRule, dag, task_group
+from airflow.sdk import TriggerRule, WeightRule, dag, task_group
+from image_proxy.announcements import AnnounceAnalysesOperator, AnnounceProxiesOperator, ContinueBacklogOperator
+from image_proxy.notifications import late_alert, tell_failure
 from image_proxy.operators import (
     ImageProxyOperator,
     NovaAnalysisOperator,
@@ -38,22 +43,25 @@ from image_proxy.operators import (
     SummariseRunOperator,
 )
 from image_proxy.params import pipeline_params
+from image_proxy.schedules import hourly_or_on_upload
 from image_proxy.slots import nova_slots
 
 
 @dag(
     dag_id="image_proxy_pipeline",
-    schedule=CronDataIntervalTimetable("0 * * * *", timezone="UTC"),
+    schedule=hourly_or_on_upload(),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=4,
     params=pipeline_params(),
     default_args={"retries": 2, "retry_delay": timedelta(seconds=30), "retry_exponential_backoff": True},
+    deadline=late_alert(),
+    on_failure_callback=tell_failure,
     tags=["images", "nova", "proxies"],
     doc_md=__doc__,
 )
 def image_proxy_pipeline() -> None:
-    """Wire plan, mapped batches, summary and gate."""
+    """Wire plan, mapped batches, summary, gate, and what comes of them."""
     plan = PlanBatchesOperator(task_id="plan")
 
     @task_group(group_id="images")
@@ -77,7 +85,11 @@ def image_proxy_pipeline() -> None:
     summary = SummariseRunOperator(task_id="summary", trigger_rule=TriggerRule.ALL_DONE)
     gate = RunGateOperator(task_id="gate", retries=0)
     plan >> images.expand(batch=plan.output) >> summary
-    [plan, summary] >> gate
+    [plan, summary] >> gate >> ContinueBacklogOperator(task_id="continue_backlog")
+    summary >> [
+        AnnounceProxiesOperator(task_id="announce_proxies"),
+        AnnounceAnalysesOperator(task_id="announce_analyses"),
+    ]
 
 
 image_proxy_pipeline()

@@ -7,6 +7,7 @@ the package out of that scan, and everybody imports it by its bare name (`image_
 from typing import ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
+from image_proxy.deadlines import RunCreated
 from image_proxy.pools import PoolListener
 from image_proxy.web.lazy import LazyApp, load
 
@@ -21,3 +22,4 @@ class ImageProxyPlugin(AirflowPlugin):
         # Without a leading slash: it is resolved against Airflow's own base path.
         {"name": "Image proxies", "href": "image-proxy/pages/", "url_route": "image-proxies", "destination": "nav"}
     ]
+    deadline_references: ClassVar = [RunCreated]

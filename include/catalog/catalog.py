@@ -16,6 +16,7 @@ from include.catalog import (
     evaluations,
     exports,
     figures,
+    ledger,
     lookups,
     maintenance,
     previews,
@@ -54,9 +55,11 @@ from include.catalog.records import (
     Derived,
     Evaluation,
     EvaluationCall,
+    FailedImage,
     Failure,
     ImageReport,
     JobState,
+    LedgerCounts,
     NewAnalysis,
     NewEvaluation,
     NewImage,
@@ -75,6 +78,7 @@ from include.catalog.records import (
     Stage,
     WorkKey,
 )
+from include.catalog.results import DEFAULT_MAX_ATTEMPTS
 from include.catalog.store import Store
 
 
@@ -185,9 +189,19 @@ class Catalog:
         """A valid answer and the call that brought it, in one transaction."""
         results.record_analysis(self._store, run_id, owner, file_id, analysis=analysis, call=call)
 
-    def record_failure(self, run_id: str, owner: str, file_id: int, stage: Stage, failure: Failure) -> None:
-        """The image was refused."""
-        results.record_failure(self._store, run_id, owner, file_id, stage=stage, failure=failure)
+    def record_failure(
+        self,
+        run_id: str,
+        owner: str,
+        file_id: int,
+        stage: Stage,
+        failure: Failure,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+    ) -> None:
+        """The image was refused; a transient failure is tried again by later runs, `max_attempts` times in all."""
+        results.record_failure(
+            self._store, run_id, owner, file_id, stage=stage, failure=failure, max_attempts=max_attempts
+        )
 
     def record_missing_proxy(self, run_id: str, owner: str, file_id: int, *, message: str) -> None:
         """The proxy is not where its row says: pending again, to be made anew."""
@@ -459,3 +473,29 @@ class Catalog:
     def forget(self, file_ids: Sequence[int]) -> None:
         """Deletes all that was made of these images, and their rows where they are ours."""
         maintenance.forget(self._store, file_ids)
+
+    # -- how runs follow one another, and the failure ledger -------------------------------------------------------
+
+    def is_same_request(self, run_id: str, run_type: str | None, params: Mapping[str, Any]) -> bool:
+        """Whether the run was last planned with these params and started in this way."""
+        return runs.is_same_request(self._store, run_id, run_type, params)
+
+    def mapped_batches(self, run_id: str) -> int:
+        """The most batches that one planning of the run handed to Airflow; 0 before the first."""
+        return runs.mapped_batches(self._store, run_id)
+
+    def run_stages(self, run_id: str) -> frozenset[Stage]:
+        """The stages that the run goes through: those asked for, and what these need."""
+        return runs.run_stages(self._store, run_id)
+
+    def others_at_work(self, run_id: str, run_types: Sequence[str]) -> bool:
+        """Whether another run of these types is working on an image at this moment."""
+        return ledger.others_at_work(self._store, run_id, run_types)
+
+    def failed_images(self, file_ids: Sequence[int] | None = None, limit: int = 1000) -> list[FailedImage]:
+        """What failed and stands so: attempts, last reason, next try."""
+        return ledger.failures(self._store, file_ids, limit)
+
+    def ledger_counts(self, key: WorkKey) -> LedgerCounts:
+        """How many failures are due, wait, or are left alone until `force`."""
+        return ledger.ledger_counts(self._store, key)

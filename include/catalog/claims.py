@@ -10,11 +10,11 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, literal, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, literal, not_, or_, select, true, update
 
 from include.catalog.errors import SourceRowGone
 from include.catalog.records import ClaimedBatch, Outcome, ProxyRecord, Stage, WorkItem
-from include.catalog.runs import COLUMNS_OF, ENDED, Run, load_run
+from include.catalog.runs import COLUMNS_OF, ENDED, Run, load_run, redone
 from include.catalog.store import (
     SOURCE_COLUMNS,
     Store,
@@ -233,20 +233,21 @@ def _items(connection: Connection, task: _Try) -> tuple[WorkItem, ...]:
     item, p, a = image_run_items.c, image_proxies.c, image_analyses.c
     content, key = item.content_version, task.run.key
     proxies = and_(proxy_key(item.file_id, content, key), p.superseded_at.is_(None), p.status != "failed")
-    by_whom = a.run_id == task.run.run_id if task.run.force else a.superseded_at.is_(None)
+    by_whom = redone(image_analyses, task.run) if task.run.force else a.superseded_at.is_(None)
     analysed = exists().where(analysis_key(item.file_id, content, key), a.status != "failed", by_whom)
+    made = redone(image_proxies, task.run) if task.run.force_proxies else true()
     mine = _ITEM_FILES.join(image_claims, image_claims.c.file_id == item.file_id)
     rows = connection.execute(
-        select(*SOURCE_COLUMNS, *PROXY_COLUMNS, analysed.label("analysed"))
+        select(*SOURCE_COLUMNS, *PROXY_COLUMNS, made.label("made"), analysed.label("analysed"))
         .select_from(mine.outerjoin(image_proxies, proxies))
         .where(image_claims.c.owner == task.owner, *_in_batch(task))
         .order_by(item.file_id)
     )
-    return tuple(_work_item(task.run, row) for row in rows)
+    return tuple(_work_item(row) for row in rows)
 
 
-def _work_item(run: Run, row: Any) -> WorkItem:
-    columns = tuple(row)[len(SOURCE_COLUMNS) : -1]
+def _work_item(row: Any) -> WorkItem:
+    columns = tuple(row)[len(SOURCE_COLUMNS) : -2]
     proxy = None if columns[0] is None else proxy_record(columns)
-    proxied = proxy is not None and (not run.force or proxy.run_id == run.run_id)
+    proxied = proxy is not None and bool(row.made)
     return WorkItem(source_image(row), proxy, proxied=proxied, analysed=row.analysed)

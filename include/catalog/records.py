@@ -89,6 +89,7 @@ class Selection:
     limit: int | None = None
     planned_before: bool = False  # only images that this run listed before: it is planned again
     force: bool = False  # take what was not yet redone by this run, done or failed alike
+    force_proxies: bool = True  # under force, redo the proxies too; False: only make those that are missing
     file_ids: tuple[int, ...] | None = None
     uploaded_from: datetime | None = None  # inclusive
     uploaded_to: datetime | None = None  # exclusive
@@ -109,6 +110,8 @@ class RunPlan:
     nova_endpoint: str | None  # "aws" or "stand-in", None when no analysis is wanted
     batches: tuple[tuple[int, ...], ...]
     note: str | None = None  # why it takes fewer images than it found
+
+    run_type: str | None = None  # how Airflow started it: scheduled, backfill, manual, asset_triggered...
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +204,31 @@ class Failure:
     code: str
     message: str
     transient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FailedImage:
+    """One line of the failure ledger: an image's failure that stands, at one stage."""
+
+    file_id: int
+    uri: str
+    stage: Stage
+    code: str
+    message: str
+    attempts: int
+    last_try_at: datetime
+    next_try_at: datetime | None  # None: left alone until `force`
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerCounts:
+    """The failure ledger in numbers, for one recipe, model and prompt."""
+
+    due: int  # a run that starts now takes them
+    waiting: int  # their next try is later
+    given_up: int  # permanent, or out of attempts: left alone until `force`
+    next_try_at: datetime | None  # of the first that waits
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,16 +16,16 @@ from include.catalog import low_water
 from include.catalog.claims import PROXY_COLUMNS, held_by, proxy_record, skip_gone
 from include.catalog.errors import LeaseLost, SourceRowGone, UnknownImages
 from include.catalog.records import Failure, NewAnalysis, NewProxy, NovaCall, Outcome, ProxyRecord, Stage
-from include.catalog.runs import COLUMNS_OF, GOOD, Run, load_run
+from include.catalog.runs import COLUMNS_OF, GOOD, Run, load_run, redone
 from include.catalog.store import Store, analysis_key, proxy_key, upsert
 from include.catalog.tables import files, image_analyses, image_attempts, image_claims, image_proxies, image_run_items
 
 # A transient failure is tried again by a later run after RETRY_BASE * RETRY_GROWTH ** (attempts - 1), at most
-# RETRY_CAP: 10 min, 30 min, 1.5 h, 4.5 h. After MAX_ATTEMPTS tries it waits for `force`, like a permanent one.
+# RETRY_CAP: 10 min, 30 min, 1.5 h, 4.5 h. After `max_attempts` tries it waits for `force`, like a permanent one.
 RETRY_BASE = timedelta(minutes=10)
 RETRY_GROWTH = 3
 RETRY_CAP = timedelta(hours=24)
-MAX_ATTEMPTS = 5
+DEFAULT_MAX_ATTEMPTS = 5
 PROXY_MISSING = "proxy_missing"
 
 
@@ -125,8 +125,17 @@ def record_analysis(
         raise LeaseLost(file_id, owner, holder)
 
 
-def record_failure(store: Store, run_id: str, owner: str, file_id: int, *, stage: Stage, failure: Failure) -> None:
-    """The image was refused. A transient failure gets a time for its next try, until MAX_ATTEMPTS.
+def record_failure(
+    store: Store,
+    run_id: str,
+    owner: str,
+    file_id: int,
+    *,
+    stage: Stage,
+    failure: Failure,
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+) -> None:
+    """The image was refused. A transient failure gets a time for its next try, until `max_attempts`.
 
     A good row of before (there is one under `force`) stays the current one: a failed second try destroys nothing.
     """
@@ -134,18 +143,20 @@ def record_failure(store: Store, run_id: str, owner: str, file_id: int, *, stage
     with store.writing() as connection:
         item = _held_item(connection, run_id, owner, file_id)
         _attempt(connection, item, stage, now, {"code": failure.code, "message": failure.message})
-        _store_failure(connection, item, stage, failure, now)
+        _store_failure(connection, item, stage, failure, now, max_attempts)
         _release(connection, owner, file_id)
 
 
-def _store_failure(connection: Connection, item: _Item, stage: Stage, failure: Failure, now: datetime) -> None:
+def _store_failure(
+    connection: Connection, item: _Item, stage: Stage, failure: Failure, now: datetime, max_attempts: int
+) -> None:
     table = _table(stage)
     prior = connection.execute(
         select(table.c.status, table.c.attempts).where(_key(item, stage), table.c.superseded_at.is_(None))
     ).one_or_none()
     good_before = prior is not None and prior.status != Outcome.FAILED.value
     attempts = 1 if prior is None or good_before else prior.attempts + 1
-    again = failure.transient and attempts < MAX_ATTEMPTS
+    again = failure.transient and attempts < max_attempts
     values = _shallow(failure) | {
         "status": Outcome.FAILED.value,
         "attempts": attempts,
@@ -170,7 +181,7 @@ def record_refusal(
         if new:
             _attempt(connection, item, Stage.ANALYSE, now, _call_values(call))
         if new and holder == owner and outcome is Outcome.FAILED:
-            _store_failure(connection, item, Stage.ANALYSE, failure, now)
+            _store_failure(connection, item, Stage.ANALYSE, failure, now, DEFAULT_MAX_ATTEMPTS)
         if new and holder == owner and outcome is Outcome.RETURNED:
             _decide(connection, item, Stage.ANALYSE, outcome, now, code=failure.code, message=failure.message)
         if new or holder is None:
@@ -256,7 +267,7 @@ def _for_late_answer(connection: Connection, run_id: str, owner: str, file_id: i
 def _answered(connection: Connection, item: _Item) -> bool:
     """Somebody wrote an analysis for this key; under `force` only this run's own counts."""
     a = image_analyses.c
-    by_whom = a.run_id == item.run.run_id if item.run.force else a.superseded_at.is_(None)
+    by_whom = redone(image_analyses, item.run) if item.run.force else a.superseded_at.is_(None)
     return bool(connection.scalar(select(exists().where(_key(item, Stage.ANALYSE), a.status != "failed", by_whom))))
 
 

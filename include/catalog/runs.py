@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, case, delete, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, case, delete, exists, insert, select, true, update
 
 from include.catalog.errors import UnknownImages, UnknownRun
 from include.catalog.records import Outcome, PlannedBatch, RunPlan, Stage, WorkKey
@@ -28,6 +28,8 @@ class Run:
     key: WorkKey
     stages: frozenset[Stage]
     force: bool
+    force_proxies: bool = False  # under force: redo the proxies too, not only what they are made for
+    forced_at: datetime | None = None
 
 
 def load_run(connection: Connection, run_id: str) -> Run:
@@ -35,7 +37,24 @@ def load_run(connection: Connection, run_id: str) -> Run:
     row = connection.execute(select(image_runs).where(image_runs.c.run_id == run_id)).one_or_none()
     if row is None:
         raise UnknownRun(run_id)
-    return Run(run_id, _key(row), frozenset(Stage(name) for name in row.stages.split(",")), row.force)
+    stages = frozenset(Stage(name) for name in row.stages.split(","))
+    asked = row.params.get("stages", [Stage.PROXY])  # `stages` may hold one that was added to what was asked for
+    return Run(run_id, _key(row), stages, row.force, row.force and Stage.PROXY in asked, row.forced_at)
+
+
+def stored_run(store: Store, run_id: str) -> Run | None:
+    """The run, None where none is stored."""
+    with store.reading() as connection:
+        try:
+            return load_run(connection, run_id)
+        except UnknownRun:
+            return None
+
+
+def redone(table: Table, run: Run) -> ColumnElement[bool]:
+    """Rows of `image_proxies` or `image_analyses` that a forced run wrote since it was forced."""
+    since = true() if run.forced_at is None else table.c.created_at >= run.forced_at
+    return and_(table.c.run_id == run.run_id, since)
 
 
 def final_outcome(stages: frozenset[Stage]) -> ColumnElement[str | None]:
@@ -60,7 +79,7 @@ def store_plan(store: Store, plan: RunPlan) -> tuple[PlannedBatch, ...]:
     with store.writing() as connection:
         contents = _contents(connection, planned)
         before = connection.execute(select(image_runs).where(image_runs.c.run_id == plan.run_id)).one_or_none()
-        _write_run(connection, plan, now)
+        _write_run(connection, plan, before, now)
         items = _items(connection, plan.run_id)
         _let_go(connection, plan, [item for item in items.values() if item.file_id not in contents], now)
         for ids in chunks(planned):
@@ -100,6 +119,30 @@ def is_stored(store: Store, run_id: str) -> bool:
         return bool(connection.scalar(select(exists().where(image_run_items.c.run_id == run_id))))
 
 
+def is_same_request(store: Store, run_id: str, run_type: str | None, params: Mapping[str, Any]) -> bool:
+    """Whether the run was last planned with these params and started in this way.
+
+    A task that is retried or cleared asks for the same again. A backfill that reprocesses an interval does it under the
+    run's old name, and asks for something else.
+    """
+    c = image_runs.c
+    with store.reading() as connection:
+        row = connection.execute(select(c.run_type, c.params).where(c.run_id == run_id)).one_or_none()
+    return row is not None and row.run_type == run_type and dict(row.params) == dict(params)
+
+
+def mapped_batches(store: Store, run_id: str) -> int:
+    """The most batches that one planning of the run handed to Airflow; 0 before the first."""
+    with store.reading() as connection:
+        return connection.scalar(select(image_runs.c.mapped_batches).where(image_runs.c.run_id == run_id)) or 0
+
+
+def run_stages(store: Store, run_id: str) -> frozenset[Stage]:
+    """The stages that the run goes through: those that were asked for, and what these need."""
+    with store.reading() as connection:
+        return load_run(connection, run_id).stages
+
+
 def run_params(store: Store, run_id: str) -> dict[str, Any]:
     """The parameters that a run was planned with, as its tasks are to follow them."""
     with store.reading() as connection:
@@ -132,8 +175,10 @@ def _contents(connection: Connection, file_ids: Sequence[int]) -> dict[int, str]
     return found
 
 
-def _write_run(connection: Connection, plan: RunPlan, now: datetime) -> None:
+def _write_run(connection: Connection, plan: RunPlan, before: Row[Any] | None, now: datetime) -> None:
+    since = before.forced_at if before is not None and before.force else now
     values = {
+        "forced_at": since if plan.force else None,
         "dag_id": plan.dag_id,
         "dag_run_id": plan.dag_run_id,
         "params": plan.params,
@@ -143,6 +188,8 @@ def _write_run(connection: Connection, plan: RunPlan, now: datetime) -> None:
         "stages": ",".join(stage.value for stage in Stage if stage in plan.stages),
         "force": plan.force,
         "nova_endpoint": plan.nova_endpoint,
+        "run_type": plan.run_type,
+        "mapped_batches": max(sum(map(bool, plan.batches)), (before and before.mapped_batches) or 0),
         "finished_at": None,
         "note": plan.note,
         "plan_note": plan.note,
@@ -181,6 +228,8 @@ def _kept(
 ) -> dict[str, object]:
     """The columns of the stages that went well, for the same content and key."""
     if before is None or item is None or item.content_version != contents[item.file_id]:
+        return {}
+    if plan.force and not before.force:  # what went well before is what is now to be redone
         return {}
     same = {
         Stage.PROXY: before.recipe_version == plan.key.recipe_version,

@@ -23,6 +23,7 @@ from sqlalchemy import (
 
 from include.catalog import low_water
 from include.catalog.records import Outcome, Selection, SourceImage, Stage
+from include.catalog.runs import Run, redone, stored_run
 from include.catalog.store import (
     SOURCE_COLUMNS,
     Store,
@@ -45,12 +46,13 @@ def select_unprocessed(store: Store, selection: Selection) -> list[SourceImage]:
     everything that is not an image of the team's. Under `force`: everything in the window that this run has not tried.
     """
     now = store.now()
+    run = stored_run(store, selection.run_id) if selection.force else None
     with store.snapshot() as connection:
         if selection.file_ids is not None:
-            return _among(connection, selection, now, selection.file_ids)
+            return _among(connection, selection, now, selection.file_ids, run)
         # A mapped table changes under us in ways that no count tells.
         if store.mapped or not low_water.applies_to(selection):
-            return _listed(connection, unprocessed(selection, now))
+            return _listed(connection, unprocessed(selection, now, run=run))
         mark = low_water.load_mark(connection, selection, now)
         start = mark.position if mark and mark.usable else None
         images = _listed(connection, unprocessed(selection, now, beyond=start))
@@ -65,10 +67,12 @@ def select_unprocessed(store: Store, selection: Selection) -> list[SourceImage]:
     return images
 
 
-def _among(connection: Connection, selection: Selection, now: datetime, file_ids: Sequence[int]) -> list[SourceImage]:
+def _among(
+    connection: Connection, selection: Selection, now: datetime, file_ids: Sequence[int], run: Run | None = None
+) -> list[SourceImage]:
     found: list[SourceImage] = []
     for ids in chunks(sorted(set(file_ids))):
-        found += _listed(connection, unprocessed(selection, now, ids))
+        found += _listed(connection, unprocessed(selection, now, ids, run=run))
     return _oldest(found, selection)
 
 
@@ -101,9 +105,13 @@ def unprocessed(
     now: datetime,
     file_ids: Sequence[int] | None = None,
     beyond: low_water.Position | None = None,
+    run: Run | None = None,
 ) -> Select[tuple[object, ...]]:
-    """The query: it walks `files` by (uploaded_at, id) and looks each image up in the indexes of current rows."""
-    work = _forced(selection, now) if selection.force else _undone(selection, now)
+    """The query: it walks `files` by (uploaded_at, id) and looks each image up in the indexes of current rows.
+
+    `run` is the stored run of this id, under `force`: what it has redone so far is left out.
+    """
+    work = _forced(selection, run, now) if selection.force else _undone(selection, now)
     query = select(*SOURCE_COLUMNS).where(is_source(), _free(selection.run_id, now), work)
     if beyond is not None:
         query = query.where(low_water.beyond(beyond))
@@ -136,18 +144,27 @@ def _undone(selection: Selection, now: datetime) -> ColumnElement[bool]:
     return case({TODO: true(), Outcome.FAILED.value: false()}, value=proxy, else_=analysis == TODO)
 
 
-def _forced(selection: Selection, now: datetime) -> ColumnElement[bool]:
-    """Not yet tried by this run. Its rows that were superseded since count too: this run did (and paid) them."""
-    p, a, run_id = image_proxies.c, image_analyses.c, selection.run_id
-    proxies = and_(p.run_id == run_id, proxy_key(files.c.id, files.c.content_version, selection.key))
-    analyses = and_(a.run_id == run_id, analysis_key(files.c.id, files.c.content_version, selection.key))
+def _forced(selection: Selection, run: Run | None, now: datetime) -> ColumnElement[bool]:
+    """Not yet tried by this run since it was forced. Its rows that were superseded since count too: this run did (and
+    paid) them."""
+    p = image_proxies.c
+    proxies = and_(_own(image_proxies, run), proxy_key(files.c.id, files.c.content_version, selection.key))
+    analyses = and_(_own(image_analyses, run), analysis_key(files.c.id, files.c.content_version, selection.key))
     tried, analysed = exists().where(proxies), exists().where(analyses)
     if selection.stages == {Stage.PROXY}:
         return not_(tried)
+    state = _proxy_state(selection, now)
     if selection.stages == {Stage.ANALYSE}:
-        return and_(_proxy_state(selection, now).in_(HAS_PROXY), not_(analysed))
+        return and_(state.in_(HAS_PROXY), not_(analysed))
+    if not selection.force_proxies:
+        return and_(or_(state != Outcome.FAILED.value, not_(tried)), not_(analysed))
     made = exists().where(proxies, p.status != Outcome.FAILED.value)
     return or_(not_(tried), and_(made, not_(analysed)))
+
+
+def _own(table: Table, run: Run | None) -> ColumnElement[bool]:
+    """What the run has redone: nothing, as long as it is not stored as a forced one."""
+    return redone(table, run) if run is not None and run.force else table.c.run_id.is_(None)
 
 
 def _proxy_state(selection: Selection, now: datetime) -> ColumnElement[str]:

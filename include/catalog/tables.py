@@ -79,6 +79,9 @@ image_runs = Table(
     Column("finished_at", UtcDateTime),
     Column("note", FreeText),
     Column("plan_note", FreeText),  # why the plan took fewer images than it found
+    Column("run_type", Text),  # Airflow's: scheduled, backfill, manual, asset_triggered...; null outside of it
+    Column("mapped_batches", Integer),  # the most that one planning handed to Airflow
+    Column("forced_at", UtcDateTime),  # since when the run redoes things: what it did before then is not redone yet
 )
 
 image_run_items = Table(
@@ -465,4 +468,23 @@ image_previews = Table(
     Column("height", Integer, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+)
+
+# A view for people: what failed and stands so, one row an image and stage. Without `next_try_at` it waits for `force`.
+image_failures = table(
+    "image_failures",
+    column("file_id", Id),
+    column("uri", Text),
+    column("filename", Text),
+    column("stage", Text),  # proxy or analyse
+    column("recipe_version", Text),
+    column("model_id", Text),  # null at the proxy stage, and so is the prompt's version
+    column("prompt_version", Text),
+    column("code", Text),
+    column("message", Text),
+    column("transient", Boolean),
+    column("attempts", Integer),
+    column("last_try_at", UtcDateTime),
+    column("next_try_at", UtcDateTime),
+    column("run_id", Text),
 )

@@ -197,5 +197,6 @@ class _OneImage:
             catalog.record_missing_proxy(self.run_id, self.owner, file_id, message=f"{proxy.uri} is gone: {error}")
             return Outcome.RETURNED
         failure = Failure(error.code, str(error), transient=error.disposition is Disposition.LATER)
-        catalog.record_failure(self.run_id, self.owner, file_id, Stage.ANALYSE, failure)
+        attempts = self.stage.settings.max_attempts
+        catalog.record_failure(self.run_id, self.owner, file_id, Stage.ANALYSE, failure, attempts)
         return Outcome.FAILED

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+BACKFILL = "backfill"
+AUTOMATIC = ("scheduled", "asset_triggered")  # started by nobody in person
+
 
 @dataclass(frozen=True, slots=True)
 class RunIdentity:
@@ -13,6 +16,7 @@ class RunIdentity:
     dag_id: str
     dag_run_id: str
     task: str | None = None  # set when an operator outside the pipeline plans its own work
+    run_type: str | None = None  # scheduled, backfill, manual, asset_triggered...; None where `task` is set
 
     @property
     def run_id(self) -> str:
@@ -37,7 +41,7 @@ def window_of(
     run takes what was uploaded inside its interval; a run by hand or by asset has no interval and takes what was
     uploaded before it started.
     """
-    if run_type == "backfill":
+    if run_type == BACKFILL:
         return Window(interval_start, interval_end)
     if run_type == "scheduled":
         return Window(None, interval_end)

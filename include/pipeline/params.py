@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,8 +30,10 @@ def param(default: Any, title: str, description: str, **schema: Any) -> Any:
 
 _param = param
 
-
 _TIME = {"type": ["null", "string"], "format": "date-time", "examples": ["2026-11-01T00:00:00+00:00"]}
+
+# Headings of the trigger form. What has none stands on top, and is the only part that Airflow shows unfolded.
+IMAGES, PROXIES, ANALYSIS, BOUNDS = "Which images", "Proxies", "Analysis", "Bounds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,9 @@ class PipelineParams:
     stages: tuple[str, ...] = _param(
         ("proxy", "analyse"),
         "Stages",
-        "What to do: make proxies, have Nova analyse them, or both (one stage a line).",
+        "Make proxies, have Nova analyse them, or both. An analysis alone takes images that have a proxy already "
+        "(with IMAGE_PROXY_PROXY_MODE=lazy it makes the proxies that are missing).",
+        values_display={"proxy": "make proxies", "analyse": "analyse with Nova"},
         type="array",
         items={"type": "string", "enum": ["proxy", "analyse"]},
         minItems=1,
@@ -50,7 +55,8 @@ class PipelineParams:
     limit: int | None = _param(
         None,
         "Limit",
-        "Take at most this many images, oldest upload first. Empty: 10,000.",
+        "Take at most this many images (1 to 100,000), oldest upload first. Empty: 10,000, and no limit in a backfill.",
+        examples=[100, 1000],
         type=["null", "integer"],
         minimum=1,
         maximum=100_000,
@@ -58,41 +64,45 @@ class PipelineParams:
     force: bool = _param(
         False,
         "Force",
-        "Redo images that are done or failed before. What this run has redone is not redone again.",
+        "Redo images that are done, or failed before. The old proxies and analyses stay as history; what this run has "
+        "redone is not redone, nor paid, again when it is cleared.",
         type="boolean",
     )
     dry_run: bool = _param(
         False,
         "Dry run",
-        "Write nothing and call nobody: report what would be done, with projected bytes and cost.",
+        "Write nothing and call nobody: the log of plan says what would be done, with projected bytes and cost.",
         type="boolean",
     )
     file_ids: tuple[int, ...] | None = _param(
         None,
         "File ids",
-        "Only these rows of the catalog's table files, for example [1, 2, 3]. Empty: all unprocessed images.",
+        "Only these rows of the catalog's table files, as a list of whole numbers: [1, 2, 3]. Empty: all unprocessed "
+        "images.",
+        section=IMAGES,
         type=["null", "array"],
         items={"type": "integer", "minimum": 1},
         maxItems=10_000,
     )
     uploaded_from: datetime | None = _param(
-        None, "Uploaded from", "Only images uploaded at or after this time (with a UTC offset).", **_TIME
+        None,
+        "Uploaded from",
+        "Only images uploaded at or after this time; in JSON with its UTC offset: 2026-11-01T00:00:00+00:00.",
+        section=IMAGES,
+        **_TIME,
     )
     uploaded_to: datetime | None = _param(
-        None, "Uploaded to", "Only images uploaded before this time (with a UTC offset).", **_TIME
-    )
-    batch_size: int | None = _param(
         None,
-        "Batch size",
-        "Images per mapped task. Empty: chosen so that scheduling stays under a tenth of the work.",
-        type=["null", "integer"],
-        minimum=1,
-        maximum=5000,
+        "Uploaded to",
+        "Only images uploaded before this time; in JSON with its UTC offset: 2026-11-01T00:00:00+00:00.",
+        section=IMAGES,
+        **_TIME,
     )
     target_short_side: int = _param(
         896,
         "Target short side (px)",
-        "Shorter side of a proxy. 896 is Nova's own threshold; more keeps small text readable.",
+        "Shorter side of a proxy, 256 to 2048. 896 is Nova's own threshold; more keeps small text readable.",
+        section=PROXIES,
         type="integer",
         minimum=256,
         maximum=2048,
@@ -101,18 +111,28 @@ class PipelineParams:
         "fixed",
         "Detail",
         "fixed: all proxies have the target short side. auto: pictures of small text keep the pixels that it needs.",
+        section=PROXIES,
         type="string",
         enum=["fixed", "auto"],
+        values_display={"fixed": "fixed: the target short side", "auto": "auto: small text keeps its pixels"},
     )
     quality: int = _param(
-        85, "JPEG quality", "Quality of photographs' proxies.", type="integer", minimum=50, maximum=95
+        85,
+        "JPEG quality",
+        "Quality of photographs' proxies, 50 to 95.",
+        section=PROXIES,
+        type="integer",
+        minimum=50,
+        maximum=95,
     )
     graphics_format: Literal["png", "webp"] = _param(
         "png",
         "Format of graphics",
         "For graphics, text and transparency: PNG, or lossless WebP (about a third smaller).",
+        section=PROXIES,
         type="string",
         enum=["png", "webp"],
+        values_display={"png": "PNG", "webp": "WebP, lossless"},
     )
     model_id: str = _param(
         DEFAULT_MODEL_ID,
@@ -120,6 +140,7 @@ class PipelineParams:
         "Inference profile that answers, and where it may process images: us. (Virginia, Ohio, Oregon), eu. "
         "(Frankfurt, Stockholm, Milan, Spain, Ireland, Paris), jp. (Tokyo, Osaka), global. (any commercial AWS "
         "region). It is called from the bucket's region.",
+        section=ANALYSIS,
         type="string",
         minLength=1,
         maxLength=2048,
@@ -130,13 +151,20 @@ class PipelineParams:
         "Service tier",
         "default: on demand. flex: half the price, slower when Bedrock is busy. priority: 1.75 times the price, served "
         "first.",
+        section=ANALYSIS,
         type="string",
         enum=["default", "flex", "priority"],
+        values_display={
+            "default": "on demand",
+            "flex": "flex: half the price, may wait",
+            "priority": "priority: 1.75 times the price, served first",
+        },
     )
     max_failure_ratio: float = _param(
         0.2,
         "Highest failure ratio",
-        "The run is marked failed when more than this share of its attempted images failed.",
+        "The run is marked failed when more than this share (0 to 1) of its attempted images failed.",
+        section=BOUNDS,
         type="number",
         minimum=0,
         maximum=1,
@@ -144,10 +172,21 @@ class PipelineParams:
     max_cost_usd: float | None = _param(
         None,
         "Highest cost (US dollars)",
-        "Take only as many images as this pays for by projection, and stop when real cost reaches it: the rest stays "
-        "pending. Empty: no limit of this run's own.",
+        "Take only as many images as this many US dollars pay for by projection, and stop when real cost reaches it: "
+        "the rest stays pending. Empty: no limit of this run's own.",
+        section=BOUNDS,
+        examples=[5.0],
         type=["null", "number"],
         minimum=0,
+    )
+    batch_size: int | None = _param(
+        None,
+        "Batch size",
+        "Images per mapped task, 1 to 5000. Empty: chosen so that scheduling stays under a tenth of the work.",
+        section=BOUNDS,
+        type=["null", "integer"],
+        minimum=1,
+        maximum=5000,
     )
 
     @property
@@ -175,10 +214,16 @@ def param_schemas(kind: type[Any] = PipelineParams) -> dict[str, dict[str, Any]]
             "default": list(field.default) if isinstance(field.default, tuple) else field.default,
             "title": field.metadata["title"],
             "description": field.metadata["description"],
-            **field.metadata["schema"],
+            **_commented(field.metadata["schema"]),
         }
         for field in dataclasses.fields(kind)
     }
+
+
+def _commented(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Say in a schema what to type: Airflow's REST API answers a wrong value with the schema that it broke."""
+    told = {**schema, "$comment": f"type {what_to_type(schema)}"}
+    return told | {"items": {**schema["items"], "$comment": told["$comment"]}} if "items" in schema else told
 
 
 def parse_params(conf: Mapping[str, Any]) -> PipelineParams:
@@ -209,7 +254,13 @@ def _wrong(name: str, value: Any, schema: Mapping[str, Any]) -> list[str]:
 
     if isinstance(value, float) and not math.isfinite(value):
         return [f"{name}: {value} is not a number that can be compared"]
-    problems = [f"{name}: {error.message}" for error in Draft202012Validator(schema).iter_errors(value)]
+    found = [error.message for error in Draft202012Validator(schema).iter_errors(value)]
+    problems = [f"{name}: {message}; type {what_to_type(schema)}" for message in found]
+    if not problems and schema.get("format") == "date" and value is not None:
+        try:
+            date.fromisoformat(value)
+        except ValueError:
+            problems.append(f"{name}: {value!r} is not a day; type for example {schema['examples'][0]}")
     if not problems and schema.get("format") == "date-time" and value is not None:
         try:
             if datetime.fromisoformat(value).tzinfo is None:
@@ -217,12 +268,38 @@ def _wrong(name: str, value: Any, schema: Mapping[str, Any]) -> list[str]:
             _typed(name, value, schema)
         except (ValueError, OverflowError):
             problems.append(f"{name}: {value!r} is not a time; type for example {schema['examples'][0]}")
-    if not problems and schema.get("format") == "date" and value is not None:
-        try:
-            date.fromisoformat(value)
-        except ValueError:
-            problems.append(f"{name}: {value!r} is not a day; type for example {schema['examples'][0]}")
     return problems
+
+
+def what_to_type(schema: Mapping[str, Any]) -> str:
+    """Return in words what a param takes, made from its schema: kind, bounds, choices, an example."""
+    kinds = [schema["type"]] if isinstance(schema["type"], str) else list(schema["type"])
+    words = _choice(schema) or _kind(schema, next(kind for kind in kinds if kind != "null"))
+    return f"{words}, or leave it empty (null)" if "null" in kinds else words
+
+
+def _choice(schema: Mapping[str, Any]) -> str | None:
+    if "enum" in schema:
+        return " or ".join(str(value) for value in schema["enum"])
+    choices = schema.get("items", {}).get("enum")
+    return f"a list of some of {json.dumps(choices)}" if choices else None
+
+
+def _kind(schema: Mapping[str, Any], kind: str) -> str:
+    example = f", for example {schema['examples'][0]}" if schema.get("examples") else ""
+    if kind == "array" and schema["items"].get("type") == "integer":
+        length = f" of at most {schema['maxItems']:,}" if "maxItems" in schema else " of"
+        return f"a list{length} whole numbers above 0, for example [1, 2, 3]"
+    moment = {"date-time": "a time with its UTC offset", "date": "a day"}.get(schema.get("format", ""))
+    if moment is not None:
+        return moment + example
+    name = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}.get(kind)
+    if name is None:
+        return ("a list" if kind == "array" else "text") + example
+    least, most = schema.get("minimum"), schema.get("maximum")
+    if least is not None and most is not None:
+        return f"{name} from {least} to {most}"
+    return f"{name} of at least {least}" if least is not None else name
 
 
 def _typed(name: str, value: Any, schema: Mapping[str, Any]) -> Any:

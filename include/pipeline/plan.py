@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from include.catalog.records import PlannedBatch, RunPlan, Selection, SourceImage, Stage, WorkKey
 from include.imaging import ProxyOptions, calculate_target_dimensions
 from include.nova import projected_cost_usd
-from include.pipeline.identity import RunIdentity, Window
+from include.pipeline.identity import AUTOMATIC, BACKFILL, RunIdentity, Window
 from include.pipeline.params import PipelineParams
 from include.pipeline.prompting import prompt_of
 from include.pipeline.refusals import NeedsAPerson
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DEFAULT_LIMIT = 10_000
 # Work for one core: 0.1 s for a 12 MP photograph (benchmarks/results/results.md), and about 0.02 s for any file.
 SECONDS_PER_MEGAPIXEL = 0.007
 SECONDS_PER_FILE = 0.02
@@ -38,6 +37,12 @@ PARALLEL_BATCHES = 4
 # Before this catalog has a proxy to measure: a 1195 x 896 JPEG of about 200 kB, the first row of the plan's table.
 ASSUMED_BYTES_PER_PIXEL = 0.19
 ASSUMED_DIMENSIONS = (1195, 896)
+
+
+class MadeOnRequest(ValueError):
+    """The deployment makes proxies on request only (`proxy_mode` is lazy), and nobody asked."""
+
+    code = "proxy_mode_lazy"
 
 
 class CostLimitExceeded(NeedsAPerson, ValueError):
@@ -100,11 +105,16 @@ def plan_run(
 
     It takes the images that the spending limits pay for by projection, oldest upload first; the rest stays pending, and
     the run says so. A run that is planned again (its task was retried or cleared) takes only images that it listed
-    before, so that neither `limit` nor `max_cost_usd` is used twice. Raises `CostLimitExceeded` before anything is
-    written when a limit does not pay for one image.
+    before, so that neither `limit` nor `max_cost_usd` is used twice. Raises `MadeOnRequest`, and `CostLimitExceeded`
+    when a limit does not pay for one image, before anything is written.
     """
+    if settings.proxy_mode == "lazy" and identity.run_type in AUTOMATIC:
+        raise MadeOnRequest(
+            "IMAGE_PROXY_PROXY_MODE is lazy: nothing is made on schedule or upload; trigger a run by hand, a backfill, "
+            "or an analysis over the API"
+        )
     key = work_key(params, settings)
-    listed = _unprocessed(catalog, identity, params, window, key)
+    listed = _unprocessed(catalog, identity, params, settings, window, key)
     images, note = within_limits(catalog, listed, params, settings, identity.run_id)
     projection = dataclasses.replace(
         project(images, params, settings, catalog.proxy_bytes_per_pixel()),
@@ -119,21 +129,29 @@ def plan_run(
     size = max(size, math.ceil(len(images) / max_batches))  # or the plan could not be mapped
     ids = [image.file_id for image in images]
     batches = tuple(tuple(ids[start : start + size]) for start in range(0, len(ids), size))
-    stored = catalog.store_plan(_run_plan(identity, params, key, nova_endpoint, batches, note))
+    stages = stages_of(params, settings)
+    stored = catalog.store_plan(_run_plan(identity, params, stages, key, nova_endpoint, batches, note))
     return Plan(stored, projection, note)
 
 
 def _unprocessed(
-    catalog: Catalog, identity: RunIdentity, params: PipelineParams, window: Window, key: WorkKey
+    catalog: Catalog,
+    identity: RunIdentity,
+    params: PipelineParams,
+    settings: Settings,
+    window: Window,
+    key: WorkKey,
 ) -> list[SourceImage]:
+    again = catalog.is_planned(identity.run_id) and _is_repeated(catalog, identity, params)
     return catalog.select_unprocessed(
         Selection(
             key=key,
-            stages=params.wanted,
+            stages=stages_of(params, settings),
             run_id=identity.run_id,
-            limit=params.limit or DEFAULT_LIMIT,
-            planned_before=catalog.is_planned(identity.run_id),
+            limit=limit_of(identity, params, settings),
+            planned_before=again,
             force=params.force,
+            force_proxies=Stage.PROXY in params.wanted,
             file_ids=params.file_ids,
             uploaded_from=params.uploaded_from or window.uploaded_from,
             uploaded_to=params.uploaded_to or window.uploaded_to,
@@ -145,6 +163,7 @@ def _unprocessed(
 def _run_plan(
     identity: RunIdentity,
     params: PipelineParams,
+    stages: frozenset[Stage],
     key: WorkKey,
     nova_endpoint: str | None,
     batches: tuple[tuple[int, ...], ...],
@@ -156,12 +175,38 @@ def _run_plan(
         dag_run_id=identity.dag_run_id,
         params=params.as_json(),
         key=key,
-        stages=params.wanted,
+        stages=stages,
         force=params.force,
         nova_endpoint=nova_endpoint,
+        run_type=identity.run_type,
         batches=batches,
         note=note,
     )
+
+
+def stages_of(params: PipelineParams, settings: Settings) -> frozenset[Stage]:
+    """Return the stages of a run: those asked for; in lazy mode an analysis makes the proxies that it lacks."""
+    if settings.proxy_mode == "lazy" and Stage.ANALYSE in params.wanted:
+        return frozenset(Stage)
+    return params.wanted
+
+
+def limit_of(identity: RunIdentity, params: PipelineParams, settings: Settings) -> int | None:
+    """Return the most images that a run takes. A backfill is bounded by its interval: it takes all that lies there."""
+    if params.limit is None and identity.run_type == BACKFILL:
+        return None
+    return params.limit or settings.run_limit
+
+
+def _is_repeated(catalog: Catalog, identity: RunIdentity, params: PipelineParams) -> bool:
+    """Whether a bound of a run planned before would be used twice if its images were listed afresh.
+
+    A backfill has no such bound unless its params set one, and one that reprocesses an interval (Airflow does it under
+    the earlier run's id) is to take what came in late.
+    """
+    if identity.run_type == BACKFILL and params.limit is None and params.max_cost_usd is None:
+        return False
+    return catalog.is_same_request(identity.run_id, identity.run_type, params.as_json())
 
 
 def within_limits(

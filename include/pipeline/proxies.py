@@ -142,7 +142,8 @@ class _OneImage:
         except (ProxyError, SourceError) as error:
             log.warning("image %s (%s): %s: %s", file_id, item.image.uri, error.code, error)
             failure = Failure(error.code, str(error), transient=error.transient)
-            catalog.record_failure(self.run_id, self.owner, file_id, Stage.PROXY, failure)
+            attempts = self.stage.settings.max_attempts
+            catalog.record_failure(self.run_id, self.owner, file_id, Stage.PROXY, failure, attempts)
             return Outcome.FAILED
         except ContentChanged as error:
             code, message = error.code, str(error)

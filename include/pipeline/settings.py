@@ -167,6 +167,17 @@ class Settings(BaseSettings):
             return json.loads(value)  # its error is a ValueError, which names this setting
         return [part.strip() for part in value.split(",") if part.strip()]
 
+    # How runs are started, and who is told about them
+    schedule: str = Field("0 * * * *", description="Cron expression (UTC) of image_proxy_pipeline")
+    run_limit: int = Field(10_000, ge=1, le=100_000, description="Most images of a run whose params give no limit")
+    proxy_mode: Literal["eager", "lazy"] = Field(
+        "eager", description="eager: schedule and ingest make proxies; lazy: only a request for analyses does"
+    )
+    max_attempts: int = Field(5, ge=1, le=20, description="Tries of an image whose failures are transient")
+    notifier: str | None = Field(None, description="Airflow notifier class that is told of late and failed runs")
+    notifier_kwargs: dict[str, Any] = Field(default_factory=dict, description="Its arguments, templated; as JSON")
+    late_after_seconds: float = Field(3 * 3600, ge=1, description="A run that takes longer from its creation is late")
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from include.catalog.records import Selection, Stage
 from include.nova import price_for
 from include.pipeline.params import PipelineParams
-from include.pipeline.plan import DEFAULT_LIMIT, Projection, project, work_key
+from include.pipeline.plan import Projection, project, stages_of, work_key
 from include.pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,10 +30,11 @@ def survey(catalog: Catalog, params: PipelineParams, settings: Settings) -> Surv
     images = catalog.select_unprocessed(
         Selection(
             key=work_key(params, settings),
-            stages=params.wanted,
+            stages=stages_of(params, settings),
             run_id="",  # nobody's: what any run holds is left out
-            limit=params.limit or DEFAULT_LIMIT,
+            limit=params.limit or settings.run_limit,
             force=params.force,
+            force_proxies=Stage.PROXY in params.wanted,
             file_ids=params.file_ids,
             uploaded_from=params.uploaded_from,
             uploaded_to=params.uploaded_to,

@@ -14,12 +14,14 @@ from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import AirflowSkipException
 
 from image_proxy.retries import no_useless_retries
-from include.catalog.records import Outcome
+from include.catalog.records import Outcome, Stage
 from include.pipeline.identity import RunIdentity, Window, window_of
 from include.pipeline.params import PipelineParams, parse_params
 from include.pipeline.refusals import told_to_a_person
 from include.pipeline.settings import Settings, load_settings
 from include.pipeline.slots import POOL_FACTS, check_pools
+
+EMPTY_BATCH = -1
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -29,7 +31,12 @@ if TYPE_CHECKING:
 
 def _identity(context: Context, task: str | None = None) -> RunIdentity:
     run = context["dag_run"]
-    return RunIdentity(run.dag_id, run.run_id, task)
+    return RunIdentity(run.dag_id, run.run_id, task, None if task else run.run_type.value)
+
+
+def _skip_empty(batch: Mapping[str, Any]) -> None:
+    if batch["batch_id"] == EMPTY_BATCH:
+        raise AirflowSkipException("planned again, the run has fewer batches than before")
 
 
 def _named(counts: Mapping[Outcome, int]) -> dict[str, int]:
@@ -75,28 +82,52 @@ class PlanBatchesOperator(_CatalogOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         from image_proxy.hooks import nova_hook
-        from include.pipeline.plan import plan_run
+        from image_proxy.notifications import check_notifier
+        from include.pipeline.plan import MadeOnRequest, plan_run
 
         run = context["dag_run"]
         params = parse_params({**dict(context["params"]), **(run.conf or {})})
         settings = self.settings()
         if "analyse" in params.stages:
             self.check_pools(context)
-        with told_to_a_person():
-            plan = plan_run(
-                self.catalog(settings),
-                _identity(context),
-                params,
-                settings,
-                window_of(run.run_type, run.data_interval_start, run.data_interval_end, run.start_date),
-                nova_endpoint=nova_hook(settings, params.model_id).endpoint if "analyse" in params.stages else None,
-                max_batches=conf.getint("core", "max_map_length"),
-            )
+        check_notifier(settings)
+        catalog = self.catalog(settings)
+        try:
+            with told_to_a_person():
+                plan = plan_run(
+                    catalog,
+                    _identity(context),
+                    params,
+                    settings,
+                    window_of(run.run_type, run.data_interval_start, run.data_interval_end, run.start_date),
+                    nova_endpoint=nova_hook(settings, params.model_id).endpoint if "analyse" in params.stages else None,
+                    max_batches=conf.getint("core", "max_map_length"),
+                )
+        except MadeOnRequest as error:
+            raise AirflowSkipException(str(error)) from error
+        self._tell_ledger(catalog, params, settings)
         self._tell(context, dataclasses.asdict(plan.projection), params)
-        return [
-            {"run_id": _identity(context).run_id, "batch_id": batch.batch_id, "label": _label(batch)}
-            for batch in plan.batches
-        ]
+        run_id = _identity(context).run_id
+        batches = [{"run_id": run_id, "batch_id": batch.batch_id, "label": _label(batch)} for batch in plan.batches]
+        return batches + self._empty(run_id, catalog.mapped_batches(run_id) - len(batches))
+
+    def _empty(self, run_id: str, count: int) -> list[dict[str, Any]]:
+        """Return batches without images, in place of those that an earlier planning of the run had.
+
+        Airflow 3.3.2 marks mapped instances as removed when a cleared run maps fewer, and does not bring them back when
+        it is cleared again and maps more: their batches would never be worked on.
+        """
+        return [{"run_id": run_id, "batch_id": EMPTY_BATCH, "label": "nothing left"}] * max(0, count)
+
+    def _tell_ledger(self, catalog: Catalog, params: PipelineParams, settings: Settings) -> None:
+        from include.pipeline.plan import work_key
+
+        ledger = catalog.ledger_counts(work_key(params, settings))
+        self.log.info(
+            "failed before: %d due again, %d wait for their next try%s, %d left alone until force",
+            *(ledger.due, ledger.waiting, f" (the first at {ledger.next_try_at})" if ledger.next_try_at else ""),
+            ledger.given_up,
+        )
 
     def _tell(self, context: Context, projection: dict[str, Any], params: PipelineParams) -> None:
         verb = "dry run, nothing was written: would take" if params.dry_run else "takes"
@@ -168,7 +199,7 @@ class ImageProxyOperator(_CatalogOperator):
             source_s3 = S3Hook(settings.source_aws_conn_id).conn
         for run_id, batch_id in self._batches(context, catalog, settings):
             params = parse_params(catalog.run_params(run_id))
-            if "proxy" not in params.stages:
+            if Stage.PROXY not in catalog.run_stages(run_id):
                 raise AirflowSkipException("this run analyses only")
             stage = ProxyStage(catalog, s3, settings, proxy_options(params), self._stop, source_s3)
             with told_to_a_person():
@@ -178,6 +209,7 @@ class ImageProxyOperator(_CatalogOperator):
 
     def _batches(self, context: Context, catalog: Catalog, settings: Settings) -> list[tuple[str, int]]:
         if self.batch is not None:
+            _skip_empty(self.batch)
             return [(self.batch["run_id"], self.batch["batch_id"])]
         from include.pipeline.plan import plan_run
 
@@ -233,6 +265,7 @@ class NovaAnalysisOperator(_CatalogOperator):
         from image_proxy.hooks import nova_hook
         from include.pipeline.analysis import AnalysisStage
 
+        _skip_empty(self.batch)
         self._stop = threading.Event()
         settings = self.settings()
         catalog = self.catalog(settings)

@@ -50,7 +50,8 @@ def test_the_gate_cannot_be_green_when_the_plan_failed(pipeline_dag: Any) -> Non
     gate = pipeline_dag.get_task("gate")
     assert gate.upstream_task_ids == {"plan", "summary"}
     assert gate.trigger_rule == TriggerRule.ALL_SUCCESS
-    assert gate.downstream_task_ids == set()
+    assert gate.downstream_task_ids == {"continue_backlog"}
+    assert pipeline_dag.get_task("continue_backlog").trigger_rule == TriggerRule.ALL_SUCCESS
     assert pipeline_dag.get_task("summary").trigger_rule == TriggerRule.ALL_DONE
 
 
@@ -75,3 +76,35 @@ def test_parsing_the_dag_loads_nothing_heavy() -> None:
 def test_what_the_plugin_scan_executes_is_one_light_file() -> None:
     assert [path.name for path in (ROOT / "plugins").glob("*.py")] == ["image_proxy_plugin.py"]
     assert (ROOT / "plugins" / ".airflowignore").read_text().split() == ["image_proxy/"]
+
+
+def test_it_runs_hourly_on_true_intervals_and_when_pictures_arrive(pipeline_dag: Any) -> None:
+    schedule = pipeline_dag.timetable
+    assert type(schedule).__name__ == "AssetOrTimeSchedule"
+    assert type(schedule.timetable).__name__ == "CronDataIntervalTimetable"
+    assert schedule.timetable.expression == "0 * * * *"
+    assert {asset.name for asset in schedule.asset_condition.objects} == {"image_catalog", "image_backlog"}
+
+
+def test_what_is_finished_is_announced(pipeline_dag: Any) -> None:
+    for task_id, asset in (
+        ("announce_proxies", "image_proxies"),
+        ("announce_analyses", "image_analyses"),
+        ("continue_backlog", "image_backlog"),
+    ):
+        assert [outlet.name for outlet in pipeline_dag.get_task(task_id).outlets] == [asset]
+
+
+def test_nobody_is_told_unless_somebody_is_named(pipeline_dag: Any) -> None:
+    assert not pipeline_dag.deadline
+
+
+def test_the_trigger_form_has_sections_choices_and_examples(pipeline_dag: Any) -> None:
+    """What has no section is unfolded in Airflow's form: the choices that most people make."""
+    schemas = {name: pipeline_dag.params.get_param(name).schema for name in pipeline_dag.params}
+    open_fields = [name for name, schema in schemas.items() if "section" not in schema]
+    assert open_fields == ["stages", "limit", "force", "dry_run"]
+    for name, schema in schemas.items():
+        assert schema["$comment"].startswith("type "), name
+        choices = schema.get("enum") or schema.get("items", {}).get("enum")
+        assert set(schema.get("values_display", {})) <= set(choices or ()), name

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from include.catalog.records import Outcome, SourceImage
+from include.catalog.records import Outcome, SourceImage, Stage
+from include.local.registration import register_folders
 from include.nova import NovaError
 from include.pipeline.identity import RunIdentity, Window
 from include.pipeline.params import parse_params
@@ -18,6 +19,7 @@ from include.pipeline.plan import (
     ASSUMED_DIMENSIONS,
     BATCH_SECONDS,
     MIN_BATCH_SECONDS,
+    MadeOnRequest,
     batch_size,
     plan_run,
     project,
@@ -108,3 +110,59 @@ def test_a_model_without_a_card_is_refused_before_anything_is_written(ground: Gr
     with pytest.raises(NovaError, match="no model card"):
         ground.plan(model_id="us.amazon.nova-9")
     assert ground.catalog.latest_run_id("dag") is None
+
+
+# -- how a run was started -------------------------------------------------------------------------------------------
+
+
+def started(ground: Ground, run_type: str | None, name: str = "run", task: str | None = None, **more: Any) -> list[int]:
+    """Plan a run that Airflow started in this way, without a window; return its images."""
+    identity = RunIdentity("dag", name, task, run_type)
+    ground.run_id = identity.run_id
+    conf, settings = more.pop("conf", {}), load_settings(bucket=ground.bucket, **more)
+    plan_run(
+        *(ground.catalog, identity, parse_params(conf), settings, Window()), nova_endpoint="stand-in", max_batches=10
+    )
+    return [image.file_id for image in ground.catalog.run_images(identity.run_id)]
+
+
+def pictures(ground: Ground, count: int) -> None:
+    for number in range(len(list(ground.pictures.iterdir())), count):
+        photograph(ground.pictures / f"{number}.jpg", 1000, 950)
+    register_folders(ground.catalog, [ground.pictures], datetime.now(UTC))
+
+
+@pytest.mark.parametrize(
+    ("run_type", "taken"), [("scheduled", 2), ("asset_triggered", 2), ("manual", 2), ("backfill", 3)]
+)
+def test_the_deployments_limit_bounds_all_but_backfills(ground: Ground, run_type: str, taken: int) -> None:
+    pictures(ground, 3)
+    assert len(started(ground, run_type, run_limit=2)) == taken
+    assert len(started(ground, run_type, "small", conf={"limit": 1}, run_limit=2)) == 1
+
+
+@pytest.mark.parametrize("run_type", ["scheduled", "asset_triggered"])
+def test_in_lazy_mode_nobody_in_person_means_no_run(ground: Ground, run_type: str) -> None:
+    pictures(ground, 1)
+    with pytest.raises(MadeOnRequest, match="IMAGE_PROXY_PROXY_MODE is lazy"):
+        started(ground, run_type, proxy_mode="lazy")
+    assert not ground.catalog.is_planned(ground.run_id)
+
+
+def test_in_lazy_mode_a_request_takes_what_has_no_proxy(ground: Ground) -> None:
+    pictures(ground, 2)
+    assert started(ground, "manual", "eager", conf={"stages": ["analyse"]}) == []
+    assert len(started(ground, "manual", conf={"stages": ["analyse"]}, proxy_mode="lazy")) == 2
+    assert ground.catalog.run_stages(ground.run_id) == set(Stage)
+    assert len(started(ground, None, "foreign", task="operator[-1]", proxy_mode="lazy")) == 2
+
+
+def test_a_backfill_of_an_interval_that_had_a_run_takes_what_came_in_late(ground: Ground) -> None:
+    """Airflow repeats an interval under its first run's id; a person who clears a run gets no more than it listed."""
+    pictures(ground, 1)
+    assert len(started(ground, "scheduled", conf={"limit": 5})) == 1
+    pictures(ground, 2)
+    assert len(started(ground, "scheduled", conf={"limit": 5})) == 1
+    assert len(started(ground, "backfill")) == 2
+    pictures(ground, 3)
+    assert len(started(ground, "backfill")) == 3
