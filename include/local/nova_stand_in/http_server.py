@@ -15,7 +15,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 from include.local.nova_stand_in.errors import BedrockError
-from include.local.nova_stand_in.settings import HOST
 
 _MAX_BODY_BYTES: Final = 40 << 20  # 25 MB of embedded images in base64, and the prompt
 _DRAIN_SECONDS: Final = 5.0
@@ -26,21 +25,21 @@ Answer = Callable[[str, Any, bytes], tuple[int, dict[str, str], dict[str, Any]]]
 
 
 class Server(ThreadingHTTPServer):
-    """Listens on loopback at `port` (0: a free one); `answer` makes Converse's answers, `count` counts them."""
+    """Listens on `host` at `port` (0: a free one); `answer` makes Converse's answers, `count` counts them."""
 
     daemon_threads = True
     block_on_close = False
     request_queue_size = 512  # a burst of clients must not meet a full backlog, which costs them a second each
     allow_reuse_address = True
 
-    def __init__(self, port: int, answer: Answer, count: Callable[[], int]) -> None:
+    def __init__(self, host: str, port: int, answer: Answer, count: Callable[[], int]) -> None:
         self.answer = answer
         self.count = count
         self._open: set[socket.socket] = set()
         self._open_lock = threading.Lock()
         self._busy = 0
         self._idle = threading.Condition()
-        super().__init__((HOST, port), _Handler)
+        super().__init__((host, port), _Handler)
 
     def server_bind(self) -> None:
         socketserver.TCPServer.server_bind(self)  # HTTPServer's would ask DNS for our name, which can take seconds

@@ -63,7 +63,7 @@ class NovaStandIn:
     def start(self) -> Self:
         """Listen; when this returns, requests are taken."""
         self._log = CallLog(self._settings.log_path)
-        self._server = Server(self._settings.port, self._answer, lambda: len(self.calls()))
+        self._server = Server(self._settings.host, self._settings.port, self._answer, lambda: len(self.calls()))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_SECONDS,), name="nova-stand-in")
         self._thread.start()
         return self
