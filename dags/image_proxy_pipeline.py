@@ -25,7 +25,7 @@ environment.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from airflow.sdk import CronDataIntervalTimetable, TriggerRule, WeightRule, dag, task_group
 from image_proxy.operators import (
@@ -36,6 +36,7 @@ from image_proxy.operators import (
     SummariseRunOperator,
 )
 from image_proxy.params import pipeline_params
+from image_proxy.retries import task_retries
 from image_proxy.slots import nova_slots
 
 
@@ -46,7 +47,7 @@ from image_proxy.slots import nova_slots
     catchup=False,
     max_active_runs=4,
     params=pipeline_params(),
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=30), "retry_exponential_backoff": True},
+    default_args=task_retries(),
     tags=["images", "nova", "proxies"],
     doc_md=__doc__,
 )
