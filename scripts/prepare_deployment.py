@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from include.catalog.migrate import migrate
 from include.local.credentials import write_private
 from include.pipeline.settings import Settings, load_settings
+
+START_SECONDS = 60
 
 
 def migrate_catalog(settings: Settings) -> None:
@@ -41,12 +44,30 @@ def check_bucket(settings: Settings) -> None:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
     s3 = S3Hook(settings.aws_conn_id).conn
+    _wait_for(s3)
     if os.environ.get("CREATE_BUCKET", "").lower() == "true":
         try:
             s3.create_bucket(Bucket=settings.required_bucket)
         except (s3.exceptions.BucketAlreadyOwnedByYou, s3.exceptions.BucketAlreadyExists):
             return
     s3.head_bucket(Bucket=settings.required_bucket)
+
+
+def _wait_for(s3: Any) -> None:
+    """Wait while nobody listens: the S3 server of the same compose project may be starting."""
+    from botocore.exceptions import EndpointConnectionError
+
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            s3.list_buckets()
+            return
+        except EndpointConnectionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+        except s3.exceptions.ClientError:
+            return  # it answers; whether it lets us in, the bucket itself will tell
 
 
 def main() -> int:

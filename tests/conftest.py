@@ -66,3 +66,23 @@ def stand_in(s3: Any) -> Iterator[NovaStandIn]:
     """A Nova stand-in of the test's own, reading from `seaweedfs`."""
     with NovaStandIn(StandInSettings(), s3) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def topology(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The deployment of docker-compose.yaml as plain processes: one boot for tests/distributed and tests/chaos."""
+    from tests.distributed.topology import Topology
+
+    require_weed()
+    booted = Topology(tmp_path_factory.mktemp("topology"))
+    with booted.running():
+        yield booted
+    assert booted.processes() == [], "processes were left behind"
+
+
+@pytest.fixture(scope="session")
+def books(topology: Any) -> Any:
+    """The catalog, the bucket and the stand-in's log of `topology`."""
+    from tests.distributed.ledger import Books
+
+    return Books(topology)

@@ -1,0 +1,74 @@
+"""The pipeline on the topology of docker-compose.yaml: two Celery workers, PostgreSQL, Redis, S3, the stand-in."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import pytest
+
+from tests.distributed.ledger import Books, Shipment, photograph
+from tests.distributed.topology import WORKERS, Topology
+
+IMAGES = 300
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(scope="module")
+def shipment(books: Books) -> Shipment:
+    pictures = [photograph() for _ in range(12)]
+    return books.ship([pictures[number % len(pictures)] for number in range(IMAGES)])
+
+
+@pytest.fixture(scope="module")
+def finished(books: Books, shipment: Shipment, record_testsuite_property: Any) -> str:
+    """One run over the REST API, ended."""
+    started = time.monotonic()
+    run = books.trigger(shipment, batch_size=25)
+    assert books.ended(run) == "success"
+    record_testsuite_property("distributed_seconds", round(time.monotonic() - started, 1))
+    print(f"\n{IMAGES} images through two Celery workers in {time.monotonic() - started:.1f} s")
+    return run
+
+
+def test_every_image_has_one_outcome_and_was_paid_once(books: Books, shipment: Shipment, finished: str) -> None:
+    figures = books.check(shipment, [finished])
+    assert figures == {
+        "image_proxies:proxied": IMAGES,
+        "image_analyses:analysed": IMAGES,
+        "objects": IMAGES,
+        "answers": IMAGES,
+        "paid_twice": 0,
+    }
+
+
+def test_both_workers_worked(topology: Topology, finished: str) -> None:
+    done = {
+        name: len(re.findall(r"execute_workload\[[^]]*\] succeeded", topology.log(name)))
+        for name in (f"worker-{number}" for number in range(1, WORKERS + 1))
+    }
+    print(f"\ntasks by worker: {done}")
+    assert min(done.values()) >= IMAGES // 25 // 2
+
+
+def test_nobody_listens_beyond_this_machine(topology: Topology, finished: str) -> None:
+    """Log servers of scheduler, triggerer and workers bind every interface by default."""
+    listening = {
+        (process.name(), address.laddr.ip)
+        for process in topology.processes()
+        for address in process.net_connections("tcp")
+        if address.status == "LISTEN"
+    }
+    assert listening
+    assert {ip for _, ip in listening} <= {"127.0.0.1", "::1"}
+
+
+def test_nothing_had_to_be_started_again(topology: Topology, finished: str) -> None:
+    assert topology.restarts == []
+
+
+def test_task_logs_are_read_over_the_api_from_the_shared_volume(topology: Topology, finished: str) -> None:
+    answer = topology.client.get(f"/dags/image_proxy_pipeline/dagRuns/{finished}/taskInstances/plan/logs/1")
+    assert f"listed {IMAGES} images" in answer.text
