@@ -69,12 +69,12 @@ class Books:
 
     # -- putting in --------------------------------------------------------------------------------------------------
 
-    def ship(self, pictures: Sequence[bytes], uploaded_at: datetime | None = None) -> Shipment:
-        """Upload pictures as originals and register them."""
+    def ship(self, pictures: Sequence[bytes], *, label: str = "", uploaded_at: datetime | None = None) -> Shipment:
+        """Upload pictures as originals and register them; the label begins their file names."""
         at, folder = uploaded_at or next(_TIMES), uuid.uuid4().hex[:8]
         new = []
         for number, picture in enumerate(pictures):
-            key = f"{folder}/{number:04}.jpg"
+            key = f"{folder}/{label}{number:04}.jpg"
             self.s3.put_object(Bucket=ORIGINALS, Key=key, Body=picture)
             new.append(
                 NewImage(
@@ -112,6 +112,15 @@ class Books:
         url = f"/dags/{DAG_ID}/dagRuns/{dag_run_id}/taskInstances"
         answer = self.topology.client.get(url, params={"limit": 500}).raise_for_status()
         return list(answer.json()["task_instances"])
+
+    def settle(self, shipment: Shipment, first: str, **conf: Any) -> list[str]:
+        """Wait for the first run's end; if it left anything undone, one more run has to do it. Return the runs."""
+        runs = [first]
+        self.ended(first)
+        if self.done(shipment) < len(shipment.ids):
+            runs.append(self.trigger(shipment, **conf))
+            assert self.ended(runs[-1]) == "success", self.tasks(runs[-1])
+        return runs
 
     def done(self, shipment: Shipment, table: str = "image_analyses") -> int:
         """How many images of the shipment have a current row in the table."""

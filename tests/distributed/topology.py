@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from sqlalchemy.exc import SQLAlchemyError
 
 from include.local.credentials import Credentials
 from include.local.processes import ChildServer, free_ports
@@ -56,6 +58,7 @@ ENV_OVERRIDES = {
 PORTS = {"postgres": 5432, "redis": 6379, "nova-stand-in": 8766, "api-server": 8080, "scheduler": 8974}
 AIRFLOW_SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer", "worker")
 MARKER = "TOPOLOGY_ID"
+MOST_STARTS = 20
 
 
 @dataclass
@@ -105,6 +108,8 @@ class Topology:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # Not below the test's folder: each start of pytest closes that to every user but its own.
+        self._database = Path(tempfile.mkdtemp(prefix="pg"))
         self.id = uuid.uuid4().hex
         self.variables = self._env_file()
         self.services = read_services((ROOT / "docker-compose.yaml").read_text(), self.variables)
@@ -196,10 +201,10 @@ class Topology:
         self.s3.stop()
 
     def _postgres(self) -> tuple[list[str], dict[str, str]]:
-        service, data = self.services["postgres"], self.folder / "database"
+        service, data = self.services["postgres"], self._database / "data"
         environment = self.environment(service)
-        owner = _as_postgres_user(data, self.folder)
-        password = self.folder / "postgres-password"
+        owner = _as_postgres_user(data)
+        password = self._database / "password"
         password.write_text(environment["POSTGRES_PASSWORD"])
         shutil.chown(password, pwd.getpwuid(data.stat().st_uid).pw_name)
         password.chmod(0o400)
@@ -280,6 +285,7 @@ class Topology:
         for process in self.processes():  # a task in a group of its own, when its worker was killed
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        shutil.rmtree(self._database, ignore_errors=True)
 
     # -- breaking and waiting ----------------------------------------------------------------------------------------
 
@@ -307,13 +313,14 @@ class Topology:
         for component in self.components.values():
             if not component.running and not component.held:
                 self.restarts.append(component.name)
+                assert len(component.sessions) < MOST_STARTS, f"{component.name} does not stay up"
                 component.start()
 
     def until(self, condition: Callable[[], object], seconds: float = READY_SECONDS, what: str = "it") -> None:
         """Wait until the condition holds, keeping everything alive meanwhile. What it raises counts as not yet."""
         deadline = time.monotonic() + seconds
         while True:
-            with contextlib.suppress(httpx.HTTPError, KeyError, ValueError):
+            with contextlib.suppress(httpx.HTTPError, SQLAlchemyError, psutil.Error, KeyError, ValueError):
                 if condition():
                     return
             self.keep_alive()
@@ -394,7 +401,7 @@ def _postgres_folder() -> Path:
     return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION])
 
 
-def _as_postgres_user(data: Path, folder: Path) -> list[str]:
+def _as_postgres_user(data: Path) -> list[str]:
     """Make the data folder, and return what stands before a command of PostgreSQL, which refuses to run as root."""
     data.mkdir(mode=0o700)
     if os.geteuid() != 0:
