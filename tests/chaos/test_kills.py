@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.distributed.ledger import Books, Shipment, photograph
+from tests.distributed.ledger import RUN_SECONDS, Books, Shipment, photograph
 from tests.distributed.topology import DAG_ID, Topology
 
 IMAGES = 32
@@ -127,7 +127,7 @@ def test_the_api_server(books: Books, topology: Topology, shipment: Shipment) ->
     books.come_to(shipment, 2, "image_proxies")
     topology.kill("api-server", hold=True)
     before = books.done(shipment, "image_proxies")
-    topology.until(lambda: books.done(shipment, "image_proxies") > before, 60, "work without the API server")
+    topology.until(lambda: books.done(shipment, "image_proxies") > before, RUN_SECONDS, "work without the API server")
     topology.start("api-server")
     runs = books.settle(shipment, run)
     tell("killed the API server", books, shipment, runs)
@@ -137,7 +137,7 @@ def test_the_s3_server(books: Books, topology: Topology, shipment: Shipment) -> 
     run = books.trigger(shipment, batch_size=BATCH)
     books.come_to(shipment, 2, "image_proxies")
     topology.kill_s3()
-    topology.until(lambda: _states(books, run) & {"up_for_retry", "failed"}, 120, "a task that notices")
+    topology.until(lambda: _states(books, run) & {"up_for_retry", "failed"}, RUN_SECONDS, "a task that notices")
     topology.start_s3()
     books.s3 = topology.s3.client()
     runs = books.settle(shipment, run)
@@ -149,7 +149,7 @@ def test_the_stand_in(books: Books, topology: Topology, shipment: Shipment) -> N
     run = books.trigger(shipment, batch_size=BATCH)
     books.come_to(shipment, 2)
     topology.kill("nova-stand-in", hold=True)
-    topology.until(lambda: _returned(books, run), 120, "an image that was put back")
+    topology.until(lambda: _returned(books, run), RUN_SECONDS, "an image that was put back")
     topology.start("nova-stand-in")
     topology.until_ready()
     runs = books.settle(shipment, run)
@@ -163,7 +163,7 @@ def test_postgresql(books: Books, topology: Topology, shipment: Shipment) -> Non
     books.come_to(shipment, 4)
     topology.kill("postgres")
     books.engine.dispose()
-    topology.until(lambda: books.done(shipment) >= 0, 60, "the database")
+    topology.until(lambda: books.done(shipment) >= 0, RUN_SECONDS, "the database")
     topology.until_ready()
     runs = books.settle(shipment, run)
     tell("killed PostgreSQL", books, shipment, runs)
@@ -188,7 +188,7 @@ def _decoder(topology: Topology, except_for: set[int] | None = None) -> psutil.P
                 found.append(process)
         return bool(found)
 
-    topology.until(look, 60, "a decode worker")
+    topology.until(look, RUN_SECONDS, "a decode worker")
     return found[0]
 
 

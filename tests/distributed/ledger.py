@@ -24,6 +24,7 @@ from include.pipeline.gate import reasons_against
 from tests.distributed.topology import DAG_ID, Topology
 
 ORIGINALS = "originals"
+RUN_SECONDS = 600  # a busy machine; an idle one needs half a minute
 # Uploads lie in a time that no schedule reaches while a test runs, so that a run takes what it is told to take.
 _TIMES = (datetime(2031, 1, 1, tzinfo=UTC) + timedelta(days=day) for day in itertools.count())
 _SHADES = itertools.count()
@@ -102,7 +103,7 @@ class Books:
     def state(self, dag_run_id: str) -> str:
         return str(self.topology.client.get(f"/dags/{DAG_ID}/dagRuns/{dag_run_id}").raise_for_status().json()["state"])
 
-    def ended(self, dag_run_id: str, seconds: float = 240) -> str:
+    def ended(self, dag_run_id: str, seconds: float = RUN_SECONDS) -> str:
         """Wait for the run's end; return its state."""
         done = ("success", "failed")
         self.topology.until(lambda: self.state(dag_run_id) in done, seconds, f"the end of {dag_run_id}")
@@ -133,7 +134,7 @@ class Books:
 
     def come_to(self, shipment: Shipment, count: int, table: str = "image_analyses") -> None:
         """Wait until so many images are done, while others are not."""
-        self.topology.until(lambda: self.done(shipment, table) >= count, 120, f"{count} rows of {table}")
+        self.topology.until(lambda: self.done(shipment, table) >= count, RUN_SECONDS, f"{count} rows of {table}")
         assert self.done(shipment, table) < len(shipment.ids), "all was done before anything could be broken"
 
     # -- counting ----------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from tests.distributed.s3_proxy import S3Proxy
 
 DAG_ID = "image_proxy_pipeline"
 WORKERS = 2
-READY_SECONDS = 180
+READY_SECONDS = 400  # a busy machine; an idle one needs a tenth
 # What a person would turn in .env for a machine of two cores, and for trouble to be noticed while a test waits.
 ENV_OVERRIDES = {
     "WORKER_CONCURRENCY": "2",
@@ -49,7 +49,7 @@ ENV_OVERRIDES = {
     "API_WORKERS": "1",
     "STAND_IN_LATENCY_MS": "150",
     "TASK_HEARTBEAT_SECONDS": "2",
-    "TASK_HEARTBEAT_TIMEOUT": "15",
+    "TASK_HEARTBEAT_TIMEOUT": "20",
     "TASK_QUEUED_TIMEOUT": "45",
     "TASK_QUEUED_CHECK_INTERVAL": "5",
     "LEASE_SECONDS": "10",
@@ -260,6 +260,12 @@ class Topology:
         self.until(lambda: self.client.get(f"/dags/{DAG_ID}").status_code == httpx.codes.OK, READY_SECONDS)
         answer = self.client.patch(f"/dags/{DAG_ID}", json={"is_paused": False})
         assert answer.status_code == httpx.codes.OK, answer.text
+        # Unpausing starts the run of the last interval. It would share in the first test's images.
+        self.until(lambda: self._scheduled() == {"success"}, READY_SECONDS, "the scheduled run")
+
+    def _scheduled(self) -> set[str]:
+        answer = self.client.get(f"/dags/{DAG_ID}/dagRuns", params={"run_type": "scheduled"}).raise_for_status()
+        return {run["state"] for run in answer.json()["dag_runs"]}
 
     def _airflow(
         self, service: str, *, ready: Callable[[], bool], name: str | None = None, more: Sequence[str] = ()
