@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,20 @@ def topology(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def books(topology: Any) -> Any:
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Print a line of figures that stays to be read when the test passes."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(text: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n  {text}")  # noqa: T201
+
+    return say
+
+
+@pytest.fixture(scope="session")
+def books(topology: Any, tell: Callable[[str], None]) -> Any:
     """The catalog, the bucket and the stand-in's log of `topology`."""
     from tests.distributed.ledger import Books
 
-    return Books(topology)
+    return Books(topology, tell)

@@ -38,7 +38,7 @@ def test_two_runs_and_a_backfill(books: Books, topology: Topology) -> None:
     for run in [*runs, *filled]:
         assert books.ended(run) == "success", books.tasks(run)
     figures = books.check(shipment, [*runs, *filled], in_flight=0)
-    print(f"\ntwo runs and a backfill of four hours at once: {figures}; analysed by {_analysts(books, shipment)}")
+    books.tell(f"two runs and a backfill of four hours at once: {figures}; analysed by {_analysts(books, shipment)}")
     assert figures["image_analyses:analysed"] == figures["answers"] == len(ids)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ pytestmark = pytest.mark.distributed
 
 
 @pytest.mark.parametrize("kept_free", [0, 512 * 1024])
-def test_a_full_disk(deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_free: int) -> None:
+def test_a_full_disk(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tell: Callable[[str], None], kept_free: int
+) -> None:
     """Without a reserve each proxy fails on the disk, and its code says so; with one the batch does not begin."""
     for number in range(IMAGES):
         photograph(deployment.pictures / f"{number}.jpg", 2000, 1500)
@@ -33,7 +36,7 @@ def test_a_full_disk(deployment: Deployment, tmp_path: Path, monkeypatch: pytest
         assert deployment.run(force=True) == "success"
         assert list(disk.iterdir()) == []
     second = deployment.catalog.run_counts(deployment.run_ids[-1]).by_outcome
-    print(f"\nfull disk, {kept_free} bytes kept free: red with {first}, codes {codes}; then green with {dict(second)}")
+    tell(f"full disk, {kept_free} bytes kept free: red with {first}, codes {codes}; then green with {dict(second)}")
     assert (first.undecided, codes) == ((IMAGES, {None}) if kept_free else (0, {"disk_full"}))
     assert second[Outcome.ANALYSED] == IMAGES
     assert len(deployment.objects()) == len(deployment.stand_in.calls()) == IMAGES

@@ -37,11 +37,13 @@ def shipment(books: Books, topology: Topology, pictures: list[bytes]) -> Iterato
     topology.until_ready()
 
 
-def tell(broke: str, books: Books, shipment: Shipment, runs: list[str], in_flight: int = POOL_SLOTS) -> dict[str, int]:
+def balance(
+    broke: str, books: Books, shipment: Shipment, runs: list[str], in_flight: int = POOL_SLOTS
+) -> dict[str, int]:
     """Balance the books and say what was broken and counted."""
     figures = books.check(shipment, runs, in_flight=in_flight)
     states = [books.state(run) for run in runs]
-    print(f"\n{broke}: runs {states}, {figures}")
+    books.tell(f"{broke}: runs {states}, {figures}")
     return figures
 
 
@@ -51,7 +53,7 @@ def test_a_celery_worker_with_all_its_tasks(books: Books, topology: Topology, sh
     topology.kill("worker-1")
     runs = books.settle(shipment, run)
     assert "worker-1" in topology.restarts
-    figures = tell("killed worker-1 and all its tasks", books, shipment, runs)
+    figures = balance("killed worker-1 and all its tasks", books, shipment, runs)
     assert figures["image_analyses:analysed"] == IMAGES
 
 
@@ -68,7 +70,7 @@ def test_a_task_process(books: Books, topology: Topology, shipment: Shipment) ->
     assert len(runs) == 1, "a retry of the task was enough"
     tries = {item["try_number"] for item in books.tasks(run)}
     assert max(tries) > 1
-    assert tell("killed a task's process", books, shipment, runs)["image_proxies:proxied"] == IMAGES
+    assert balance("killed a task's process", books, shipment, runs)["image_proxies:proxied"] == IMAGES
 
 
 def test_decode_workers(books: Books, topology: Topology, shipment: Shipment) -> None:
@@ -87,7 +89,7 @@ def test_decode_workers(books: Books, topology: Topology, shipment: Shipment) ->
     assert books.done(shipment, "image_proxies") == IMAGES
     runs = [run, books.trigger(shipment)]
     books.ended(runs[-1])
-    figures = tell(f"killed {len(killed)} decode workers", books, shipment, runs, in_flight=0)
+    figures = balance(f"killed {len(killed)} decode workers", books, shipment, runs, in_flight=0)
     assert figures["image_proxies:proxied"] == IMAGES
 
 
@@ -98,7 +100,7 @@ def test_an_image_that_kills_its_decoder_each_time(books: Books, topology: Topol
     with _killer(topology, len(poison)) as killed:
         run = books.trigger(shipment, batch_size=5)
         assert books.ended(run) == "success", "one of nine is below the threshold of failures"
-    print(f"\npoisoned image: {len(killed)} decoders died of it")
+    books.tell(f"poisoned image: {len(killed)} decoders died of it")
     assert len(killed) == 2
     outcomes = {row.file_id: (row.status, row.code) for row in _proxies(books, shipment)}
     assert outcomes.pop(shipment.ids[4]) == ("failed", "decoder_crashed")
@@ -118,7 +120,7 @@ def test_the_scheduler(books: Books, topology: Topology, shipment: Shipment) -> 
     topology.kill("scheduler")
     runs = books.settle(shipment, run)
     assert len(runs) == 1, "the next scheduler takes the run over"
-    tell("killed the scheduler", books, shipment, runs, in_flight=0)
+    balance("killed the scheduler", books, shipment, runs, in_flight=0)
 
 
 def test_the_api_server(books: Books, topology: Topology, shipment: Shipment) -> None:
@@ -130,7 +132,7 @@ def test_the_api_server(books: Books, topology: Topology, shipment: Shipment) ->
     topology.until(lambda: books.done(shipment, "image_proxies") > before, RUN_SECONDS, "work without the API server")
     topology.start("api-server")
     runs = books.settle(shipment, run)
-    tell("killed the API server", books, shipment, runs)
+    balance("killed the API server", books, shipment, runs)
 
 
 def test_the_s3_server(books: Books, topology: Topology, shipment: Shipment) -> None:
@@ -141,7 +143,7 @@ def test_the_s3_server(books: Books, topology: Topology, shipment: Shipment) -> 
     topology.start_s3()
     books.s3 = topology.s3.client()
     runs = books.settle(shipment, run)
-    tell("killed the S3 server", books, shipment, runs)
+    balance("killed the S3 server", books, shipment, runs)
 
 
 def test_the_stand_in(books: Books, topology: Topology, shipment: Shipment) -> None:
@@ -153,7 +155,7 @@ def test_the_stand_in(books: Books, topology: Topology, shipment: Shipment) -> N
     topology.start("nova-stand-in")
     topology.until_ready()
     runs = books.settle(shipment, run)
-    figures = tell("killed the Nova stand-in", books, shipment, runs)
+    figures = balance("killed the Nova stand-in", books, shipment, runs)
     assert figures["image_analyses:analysed"] == IMAGES
 
 
@@ -166,7 +168,7 @@ def test_postgresql(books: Books, topology: Topology, shipment: Shipment) -> Non
     topology.until(lambda: books.done(shipment) >= 0, RUN_SECONDS, "the database")
     topology.until_ready()
     runs = books.settle(shipment, run)
-    tell("killed PostgreSQL", books, shipment, runs)
+    balance("killed PostgreSQL", books, shipment, runs)
 
 
 def test_redis(books: Books, topology: Topology, shipment: Shipment) -> None:
@@ -175,7 +177,7 @@ def test_redis(books: Books, topology: Topology, shipment: Shipment) -> None:
     books.come_to(shipment, 2, "image_proxies")
     topology.kill("redis")
     runs = books.settle(shipment, run)
-    tell("killed Redis", books, shipment, runs)
+    balance("killed Redis", books, shipment, runs)
 
 
 def _decoder(topology: Topology, except_for: set[int] | None = None) -> psutil.Process:

@@ -44,7 +44,7 @@ def test_nothing_is_lost_doubled_or_half_written(
     hit = [(fault.method, fault.hit) for fault in FAULTS[label]]
     figures = books.check(shipment, runs, in_flight=0)
     tries = max(item["try_number"] for run in runs for item in books.tasks(run))
-    print(f"\nS3 {label} {hit}: runs {[books.state(run) for run in runs]}, at most {tries} tries, {figures}")
+    books.tell(f"S3 {label} {hit}: runs {[books.state(run) for run in runs]}, at most {tries} tries, {figures}")
     assert all(count for _, count in hit), "the fault never struck"
     assert figures["image_proxies:proxied"] == figures["image_analyses:analysed"] == IMAGES
 

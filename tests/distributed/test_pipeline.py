@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any
 
 import pytest
 
@@ -23,13 +22,12 @@ def shipment(books: Books) -> Shipment:
 
 
 @pytest.fixture(scope="module")
-def finished(books: Books, shipment: Shipment, record_testsuite_property: Any) -> str:
+def finished(books: Books, shipment: Shipment) -> str:
     """One run over the REST API, ended."""
     started = time.monotonic()
     run = books.trigger(shipment, batch_size=25)
     assert books.ended(run) == "success"
-    record_testsuite_property("distributed_seconds", round(time.monotonic() - started, 1))
-    print(f"\n{IMAGES} images through two Celery workers in {time.monotonic() - started:.1f} s")
+    books.tell(f"{IMAGES} images through two Celery workers in {time.monotonic() - started:.1f} s")
     return run
 
 
@@ -44,12 +42,12 @@ def test_every_image_has_one_outcome_and_was_paid_once(books: Books, shipment: S
     }
 
 
-def test_both_workers_worked(topology: Topology, finished: str) -> None:
+def test_both_workers_worked(books: Books, topology: Topology, finished: str) -> None:
     done = {
         name: len(re.findall(r"execute_workload\[[^]]*\] succeeded", topology.log(name)))
         for name in (f"worker-{number}" for number in range(1, WORKERS + 1))
     }
-    print(f"\ntasks by worker: {done}")
+    books.tell(f"tasks by worker: {done}")
     assert min(done.values()) >= IMAGES // 25 // 2
 
 
