@@ -18,7 +18,7 @@ import pytest
 from tests.distributed.ledger import RUN_SECONDS, Books, Shipment, photograph
 from tests.distributed.topology import DAG_ID, Topology
 
-IMAGES = 32
+IMAGES = 24
 BATCH = 4
 POOL_SLOTS = 8  # requests to Nova in flight over all workers: NOVA_POOL_SLOTS of the topology
 
