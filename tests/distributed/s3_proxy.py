@@ -32,6 +32,7 @@ class Fault:
     key_contains: str = ""
     seen: int = 0
     hit: int = 0
+    answers: list[int] = field(default_factory=list)  # the server's, to requests that were corrupted
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def takes(self, method: str, path: str) -> bool:
@@ -113,6 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        corrupted: Fault | None = None
         faults = [fault for fault in self.server.proxy.faults if fault.takes(self.command, self.path)]
         for fault in faults:
             time.sleep(fault.delay_seconds)  # a slow server is what is tested
@@ -120,12 +122,15 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(fault.status, f"<Error><Code>{fault.code}</Code><Message>asked for</Message></Error>")
                 return
             if fault.corrupt and body:
-                body = body[:-1] + bytes([body[-1] ^ 1])
-        self._forward(body)
+                body, corrupted = body[:-1] + bytes([body[-1] ^ 1]), fault
+        status = self._forward(body)
+        if corrupted is not None and status is not None:
+            corrupted.answers.append(status)
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _handle
 
-    def _forward(self, body: bytes) -> None:
+    def _forward(self, body: bytes) -> int | None:
+        """Pass the request on and the answer back; return its status, None when there is no server."""
         upstream = self.server.proxy.upstream
         connection = http.client.HTTPConnection(*(upstream or ("127.0.0.1", 1)), timeout=60)
         try:
@@ -138,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
             content = answer.read()
         except (OSError, http.client.HTTPException):
             self._vanish()
-            return
+            return None
         finally:
             connection.close()
         self.send_response_only(answer.status, answer.reason)
@@ -150,6 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
         self.wfile.flush()
+        return answer.status
 
     def _vanish(self) -> None:
         """The server is gone: so is the connection."""
