@@ -1,4 +1,4 @@
-"""An S3 server that answers 500 or 503, stalls, or gets other bytes than were sent: four runs at once, a fault each."""
+"""An S3 server that answers 500 or 503, stalls, or garbles bytes on their way: four runs at once, a fault each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FAULTS = {
     # More than the client tries: the task fails and is retried, images that are done stay done.
     "status503-": [Fault("PUT", status=503, code="SlowDown", times=40)],
     "slow-": [Fault("PUT", delay_seconds=2, every=3), Fault("GET", delay_seconds=2, every=3)],
-    "corrupt-": [Fault("PUT", corrupt=True, times=3), Fault("GET", status=500, times=2)],
+    "corrupt-": [Fault("PUT", corrupt=True, times=3), Fault("GET", corrupt=True, times=3)],
 }
 
 

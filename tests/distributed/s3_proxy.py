@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -26,7 +26,7 @@ class Fault:
     status: int | None = None  # answered instead of the server, with this S3 error code
     code: str = "InternalError"
     delay_seconds: float = 0.0
-    corrupt: bool = False  # one byte of the request's body is changed on its way
+    corrupt: bool = False  # one byte is changed on its way: of what is uploaded, or of what is downloaded
     every: int = 1  # of the matching requests, each so-many-th
     times: int | None = None  # at most so often
     key_contains: str = ""
@@ -45,6 +45,11 @@ class Fault:
                 return False
             self.hit += 1
             return True
+
+
+def _garbled(content: bytes) -> bytes:
+    """The same length, another last bit."""
+    return content[:-1] + bytes([content[-1] ^ 1]) if content else content
 
 
 class S3Proxy:
@@ -121,15 +126,15 @@ class _Handler(BaseHTTPRequestHandler):
             if fault.status is not None:
                 self._answer(fault.status, f"<Error><Code>{fault.code}</Code><Message>asked for</Message></Error>")
                 return
-            if fault.corrupt and body:
-                body, corrupted = body[:-1] + bytes([body[-1] ^ 1]), fault
-        status = self._forward(body)
+            if fault.corrupt:
+                body, corrupted = _garbled(body), fault
+        status = self._forward(body, _garbled if corrupted is not None else bytes)
         if corrupted is not None and status is not None:
             corrupted.answers.append(status)
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _handle
 
-    def _forward(self, body: bytes) -> int | None:
+    def _forward(self, body: bytes, change: Callable[[bytes], bytes]) -> int | None:
         """Pass the request on and the answer back; return its status, None when there is no server."""
         upstream = self.server.proxy.upstream
         connection = http.client.HTTPConnection(*(upstream or ("127.0.0.1", 1)), timeout=60)
@@ -140,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
                     connection.putheader(name, value)
             connection.endheaders(body or None)
             answer = connection.getresponse()
-            content = answer.read()
+            content = change(answer.read()) if self.command == "GET" else answer.read()
         except (OSError, http.client.HTTPException):
             self._vanish()
             return None
