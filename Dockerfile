@@ -6,8 +6,8 @@ FROM apache/airflow:3.3.2-python3.11
 COPY requirements.txt requirements.lock /tmp/image-proxy/
 COPY scripts/production_lock.py /tmp/image-proxy/scripts/production_lock.py
 RUN cd /tmp/image-proxy \
-    && python -m scripts.production_lock > production.lock \
-    && pip install --no-cache-dir --require-hashes -r production.lock \
+    && python -m scripts.production_lock > /tmp/production.lock \
+    && pip install --no-cache-dir --require-hashes -r /tmp/production.lock \
     && mkdir -p /opt/airflow/logs /opt/airflow/auth /opt/airflow/stand-in
 
 COPY --chown=airflow:root dags /opt/airflow/dags
