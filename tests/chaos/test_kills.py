@@ -10,6 +10,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -127,10 +128,11 @@ def test_the_api_server(books: Books, topology: Topology, shipment: Shipment) ->
     """Tasks that run go on without it, and report when it is back."""
     run = books.trigger(shipment, batch_size=BATCH)
     books.come_to(shipment, 2, "image_proxies")
-    topology.kill("api-server", hold=True)
-    before = books.done(shipment, "image_proxies")
-    topology.until(lambda: books.done(shipment, "image_proxies") > before, RUN_SECONDS, "work without the API server")
-    topology.start("api-server")
+    with topology.without("api-server"):
+        before = books.done(shipment, "image_proxies")
+        topology.until(
+            lambda: books.done(shipment, "image_proxies") > before, RUN_SECONDS, "work without the API server"
+        )
     runs = books.settle(shipment, run)
     balance("killed the API server", books, shipment, runs)
 
@@ -138,10 +140,8 @@ def test_the_api_server(books: Books, topology: Topology, shipment: Shipment) ->
 def test_the_s3_server(books: Books, topology: Topology, shipment: Shipment) -> None:
     run = books.trigger(shipment, batch_size=BATCH)
     books.come_to(shipment, 2, "image_proxies")
-    topology.kill_s3()
-    topology.until(lambda: _states(books, run) & {"up_for_retry", "failed"}, RUN_SECONDS, "a task that notices")
-    topology.start_s3()
-    books.s3 = topology.s3.client()
+    with topology.without_s3():
+        topology.until(lambda: _states(books, run) & {"up_for_retry", "failed"}, RUN_SECONDS, "a task that notices")
     runs = books.settle(shipment, run)
     balance("killed the S3 server", books, shipment, runs)
 
@@ -150,9 +150,8 @@ def test_the_stand_in(books: Books, topology: Topology, shipment: Shipment) -> N
     """Images whose call did not get through are pending again; they fail neither their row nor the run."""
     run = books.trigger(shipment, batch_size=BATCH)
     books.come_to(shipment, 2)
-    topology.kill("nova-stand-in", hold=True)
-    topology.until(lambda: _returned(books, run), RUN_SECONDS, "an image that was put back")
-    topology.start("nova-stand-in")
+    with topology.without("nova-stand-in"):
+        topology.until(lambda: _returned(books, run), RUN_SECONDS, "an image that was put back")
     topology.until_ready()
     runs = books.settle(shipment, run)
     figures = balance("killed the Nova stand-in", books, shipment, runs)
@@ -225,8 +224,6 @@ def _killer(topology: Topology, size: int) -> Iterator[list[int]]:
 
 
 def _size(path: str) -> int:
-    from pathlib import Path
-
     return Path(path).stat().st_size
 
 

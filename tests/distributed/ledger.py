@@ -66,18 +66,22 @@ class Books:
         self.engine = create_catalog_engine(self.topology.catalog_url())
         self.catalog = Catalog(self.engine)
         self.bucket = self.topology.variables["IMAGE_PROXY_BUCKET"]
-        self.s3 = self.topology.s3.client()
         self.s3.create_bucket(Bucket=ORIGINALS)
+
+    @property
+    def s3(self) -> Any:
+        """A client of the S3 server itself, past the proxy; the server has another port after each start."""
+        return self.topology.s3.client()
 
     # -- putting in --------------------------------------------------------------------------------------------------
 
     def ship(self, pictures: Sequence[bytes], *, label: str = "", uploaded_at: datetime | None = None) -> Shipment:
         """Upload pictures as originals and register them; the label begins their file names."""
-        at, folder = uploaded_at or next(_TIMES), uuid.uuid4().hex[:8]
+        at, folder, s3 = uploaded_at or next(_TIMES), uuid.uuid4().hex[:8], self.s3
         new = []
         for number, picture in enumerate(pictures):
             key = f"{folder}/{label}{number:04}.jpg"
-            self.s3.put_object(Bucket=ORIGINALS, Key=key, Body=picture)
+            s3.put_object(Bucket=ORIGINALS, Key=key, Body=picture)
             new.append(
                 NewImage(
                     uri=f"s3://{ORIGINALS}/{key}",
@@ -172,17 +176,15 @@ class Books:
     def _objects(self, shipment: Shipment) -> dict[str, int]:
         """Every object is whole and has a row; every row has its object."""
         rows = self.rows("SELECT file_id, uri, sha256, proxy_bytes FROM image_proxies WHERE status = 'proxied'")
-        rows = [row for row in rows if row.file_id in set(shipment.ids)]
+        rows, s3 = [row for row in rows if row.file_id in set(shipment.ids)], self.s3
         for row in rows:
-            body = self.s3.get_object(Bucket=self.bucket, Key=row.uri.removeprefix(f"s3://{self.bucket}/"))[
-                "Body"
-            ].read()
+            body = s3.get_object(Bucket=self.bucket, Key=row.uri.removeprefix(f"s3://{self.bucket}/"))["Body"].read()
             assert (len(body), hashlib.sha256(body).hexdigest()) == (row.proxy_bytes, row.sha256), row.uri
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         stored = {f"s3://{self.bucket}/{found['Key']}" for page in pages for found in page.get("Contents", ())}
         known = {row.uri for row in self.rows("SELECT uri FROM image_proxies WHERE uri IS NOT NULL")}
         assert stored <= known, f"objects that no row knows: {sorted(stored - known)}"
-        uploads = self.s3.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
+        uploads = s3.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
         assert uploads == []
         return {"objects": len(rows)}
 

@@ -22,7 +22,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -196,11 +195,6 @@ class Topology:
         self.s3.start()
         self.proxy.upstream = ("127.0.0.1", int(self.s3.endpoint_url.rpartition(":")[2]))
 
-    def kill_s3(self) -> None:
-        """The S3 server is gone from one moment to the next."""
-        os.killpg(self.s3.pid, signal.SIGKILL)
-        self.s3.stop()
-
     def _postgres(self) -> tuple[list[str], dict[str, str]]:
         service, data = self.services["postgres"], self._database / "data"
         environment = self.environment(service)
@@ -296,10 +290,10 @@ class Topology:
 
     # -- breaking and waiting ----------------------------------------------------------------------------------------
 
-    def kill(self, name: str, *, hold: bool = False) -> datetime:
-        """SIGKILL one component with all that it started, as when its machine is lost; return the moment.
+    def kill(self, name: str, *, hold: bool = False) -> None:
+        """SIGKILL one component with all that it started, as when its machine is lost.
 
-        It is started again at the next look (as compose's `restart` does), or by `start` when it is held.
+        It is started again at the next look, as compose's `restart` does, unless it is held.
         """
         component = self.components[name]
         component.held = hold
@@ -308,12 +302,26 @@ class Topology:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(family, timeout=10)
-        return utc_now()
 
-    def start(self, name: str) -> None:
-        """Start a component that was held."""
-        self.components[name].held = False
-        self.components[name].start()
+    @contextlib.contextmanager
+    def without(self, name: str) -> Iterator[None]:
+        """One component killed, and started again at the end of the block."""
+        self.kill(name, hold=True)
+        try:
+            yield
+        finally:
+            self.components[name].held = False
+            self.components[name].start()
+
+    @contextlib.contextmanager
+    def without_s3(self) -> Iterator[None]:
+        """The S3 server killed, and started again at the end of the block."""
+        os.killpg(self.s3.pid, signal.SIGKILL)
+        self.s3.stop()
+        try:
+            yield
+        finally:
+            self.start_s3()
 
     def keep_alive(self) -> None:
         """Start again what has ended, as compose's `restart: unless-stopped` does."""
@@ -380,12 +388,6 @@ class Topology:
         answer.raise_for_status()
         headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
         return httpx.Client(base_url=f"{self.url}/api/v2", headers=headers, timeout=60)
-
-
-def utc_now() -> datetime:
-    from datetime import UTC
-
-    return datetime.now(UTC)
 
 
 def _must(argv: Sequence[str], environment: dict[str, str]) -> None:
