@@ -36,8 +36,8 @@ from image_proxy.operators import (
     SummariseRunOperator,
 )
 from image_proxy.params import pipeline_params
-from image_proxy.retries import task_retries
 from image_proxy.slots import nova_slots
+from image_proxy.task_defaults import task_retries
 
 
 @dag(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from image_proxy.retries import task_retries
+from image_proxy.task_defaults import task_retries
 
 
 def test_the_setting_is_the_first_wait(monkeypatch: pytest.MonkeyPatch) -> None:
