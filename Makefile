@@ -10,7 +10,7 @@ BENCH_READY := $(BENCH)/.lock-installed
 SHARP := benchmarks/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test check bench bench-ocr clean lock
+.PHONY: help run up test test-distributed check bench bench-ocr clean lock
 
 help: ## what there is to type
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 14
@@ -36,6 +36,9 @@ check: $(READY) ## lint, format, import directions, types
 
 test: check ## all checks and tests
 	$(BIN)/python -m pytest
+
+test-distributed: $(READY) ## docker-compose.yaml as plain processes: a run over two Celery workers, then everything killed once
+	$(BIN)/python -m pytest -m distributed tests/distributed tests/chaos
 
 $(BENCH_READY): benchmarks/requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed: make PYTHON=/path/to/python3.11 ..."; exit 1; }

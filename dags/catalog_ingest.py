@@ -20,12 +20,13 @@ listing has reached its end; files older than that, less a day of overlap, are n
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from inspect import getdoc
 
 from airflow.sdk import dag
 from image_proxy.assets import IMAGE_CATALOG
 from image_proxy.ingest import ListSourcesOperator, RegisterImagesOperator, ingest_params, ingest_schedule
+from image_proxy.task_defaults import task_retries
 
 
 @dag(
@@ -35,7 +36,7 @@ from image_proxy.ingest import ListSourcesOperator, RegisterImagesOperator, inge
     catchup=False,
     max_active_runs=1,  # two listings of one source at once are safe, and no use
     params=ingest_params(),
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=30), "retry_exponential_backoff": True},
+    default_args=task_retries(),
     tags=["images", "ingest"],
     doc_md=__doc__,
 )

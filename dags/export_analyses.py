@@ -15,11 +15,12 @@ who answered. The file is named after the filter, so that the same export replac
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from airflow.sdk import dag
 from image_proxy.exporting import ExportAnalysesOperator
 from image_proxy.params import form_of
+from image_proxy.task_defaults import task_retries
 
 from include.pipeline.exports import ExportRequest
 
@@ -30,7 +31,7 @@ from include.pipeline.exports import ExportRequest
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     params=form_of(ExportRequest),
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=30), "retry_exponential_backoff": True},
+    default_args=task_retries(),
     tags=["images", "export"],
     doc_md=__doc__,
 )

@@ -30,7 +30,7 @@ environment.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from airflow.sdk import TriggerRule, WeightRule, dag, task_group
 from image_proxy.announcements import AnnounceAnalysesOperator, AnnounceProxiesOperator, ContinueBacklogOperator
@@ -45,6 +45,7 @@ from image_proxy.operators import (
 from image_proxy.params import pipeline_params
 from image_proxy.schedules import hourly_or_on_upload
 from image_proxy.slots import nova_slots
+from image_proxy.task_defaults import task_retries
 
 
 @dag(
@@ -54,7 +55,7 @@ from image_proxy.slots import nova_slots
     catchup=False,
     max_active_runs=4,
     params=pipeline_params(),
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=30), "retry_exponential_backoff": True},
+    default_args=task_retries(),
     deadline=late_alert(),
     on_failure_callback=tell_failure,
     tags=["images", "nova", "proxies"],
@@ -83,7 +84,7 @@ def image_proxy_pipeline() -> None:
         proxy >> analyse
 
     summary = SummariseRunOperator(task_id="summary", trigger_rule=TriggerRule.ALL_DONE)
-    gate = RunGateOperator(task_id="gate", retries=0)
+    gate = RunGateOperator(task_id="gate")  # a rejected run is not judged again; a lost worker is not the run's fault
     plan >> images.expand(batch=plan.output) >> summary
     [plan, summary] >> gate >> ContinueBacklogOperator(task_id="continue_backlog")
     summary >> [

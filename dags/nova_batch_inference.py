@@ -36,6 +36,7 @@ from image_proxy.batch_inference import (
 )
 from image_proxy.operators import RunGateOperator
 from image_proxy.slots import nova_slots
+from image_proxy.task_defaults import task_retries
 
 
 @dag(
@@ -45,7 +46,7 @@ from image_proxy.slots import nova_slots
     catchup=False,
     max_active_runs=4,
     params=batch_params(),
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=30), "retry_exponential_backoff": True},
+    default_args=task_retries(),
     tags=["images", "nova", "batch"],
     doc_md=__doc__,
 )
@@ -68,7 +69,7 @@ def nova_batch_inference() -> None:
         infer >> on_demand
 
     summary = SummariseBatchRunOperator(task_id="summary", trigger_rule=TriggerRule.ALL_DONE)
-    gate = RunGateOperator(task_id="gate", retries=0, trigger_rule=TriggerRule.NONE_FAILED)
+    gate = RunGateOperator(task_id="gate", trigger_rule=TriggerRule.NONE_FAILED)
     jobs_done = jobs.expand(batch=plan.output)
     jobs_done >> summary
     [plan, jobs_done, summary] >> gate

@@ -22,7 +22,7 @@ to write, list and delete below `proxy_evaluation/` in the bucket.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from airflow.sdk import TriggerRule, dag
 from image_proxy.evaluation import (
@@ -33,6 +33,7 @@ from image_proxy.evaluation import (
 )
 from image_proxy.params import form_of
 from image_proxy.slots import nova_slots
+from image_proxy.task_defaults import task_retries
 
 from include.pipeline.evaluation_params import EvaluationParams
 
@@ -44,7 +45,7 @@ from include.pipeline.evaluation_params import EvaluationParams
     catchup=False,
     max_active_runs=1,  # two at once would time each other
     params=form_of(EvaluationParams),
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=30), "retry_exponential_backoff": True},
+    default_args=task_retries(),
     tags=["images", "nova", "proxies", "evaluation"],
     doc_md=__doc__,
 )

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +66,35 @@ def stand_in(s3: Any) -> Iterator[NovaStandIn]:
     """A Nova stand-in of the test's own, reading from `seaweedfs`."""
     with NovaStandIn(StandInSettings(), s3) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def topology(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The deployment of docker-compose.yaml as plain processes: one boot for tests/distributed and tests/chaos."""
+    from tests.distributed.topology import Topology
+
+    require_weed()
+    booted = Topology(tmp_path_factory.mktemp("topology"))
+    with booted.running():
+        yield booted
+    assert booted.processes() == [], "processes were left behind"
+
+
+@pytest.fixture(scope="session")
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Print a line of figures that stays to be read when the test passes."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(text: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n  {text}")  # noqa: T201
+
+    return say
+
+
+@pytest.fixture(scope="session")
+def books(topology: Any, tell: Callable[[str], None]) -> Any:
+    """The catalog, the bucket and the stand-in's log of `topology`."""
+    from tests.distributed.ledger import Books
+
+    return Books(topology, tell)

@@ -53,6 +53,10 @@ class _OutOfTime(Exception):
     """No answer within the time limit; the child has been killed."""
 
 
+class _DoesNotStart(RuntimeError):
+    """The child ended before it was ready: no image's fault."""
+
+
 class _Child:
     """One decode process and the two pipes to it. Used by one thread at a time, except for `kill`."""
 
@@ -203,8 +207,10 @@ class DecodeWorkers:
         self.stop()
 
     def _call(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The result of a request, asked of a fresh child once more if the first one died on it."""
-        for attempt in range(1, _ATTEMPTS + 1):
+        """The result of a request, asked of a fresh child once more if the first one died on it, or while starting: the
+        machine's out-of-memory killer takes that one as well."""
+        deaths = failed_starts = 0
+        while True:
             try:
                 with self._child() as child:
                     answer = child.ask(request, self._limits.seconds)
@@ -215,14 +221,19 @@ class DecodeWorkers:
                 self._raise_if_stopped()
                 if death.returncode == -signal.SIGALRM:
                     raise TimeLimit(f"not done within {self._limits.seconds:g} s") from None
-                if attempt == _ATTEMPTS:
+                deaths += 1
+                if deaths == _ATTEMPTS:
                     raise DecoderCrashed(f"the decoder died on this image, twice ({death.how})") from None
+                continue
+            except _DoesNotStart:
+                failed_starts += 1
+                if failed_starts == _ATTEMPTS:
+                    raise
                 continue
             if "code" in answer:
                 raise error_for(answer["code"], answer["message"])
             result: dict[str, Any] = answer["result"]
             return result
-        raise AssertionError("unreachable")
 
     def _raise_if_stopped(self) -> None:
         if self._stopped:
@@ -267,7 +278,10 @@ class DecodeWorkers:
         """Raises RuntimeError when the child cannot start: that is no image's fault, and nothing to retry."""
         try:
             child.wait_until_ready(_START_SECONDS)
-        except (_ChildDied, _OutOfTime) as error:
+        except _ChildDied as error:
+            self._raise_if_stopped()
+            raise _DoesNotStart(f"the decode worker does not start ({error}); its stderr says why") from error
+        except _OutOfTime as error:
             self._raise_if_stopped()
             raise RuntimeError(f"the decode worker does not start ({error}); its stderr says why") from error
 

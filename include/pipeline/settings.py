@@ -69,6 +69,10 @@ class Settings(BaseSettings):
     decode_memory_bytes: int = Field(
         Limits().memory_bytes, ge=256 * 1024**2, description="Address space of a decode process"
     )
+    # -- failure
+    retry_seconds: float = Field(
+        30, ge=1, le=3600, description="Wait before a task that infrastructure failed is tried again; then doubled"
+    )
 
     max_pixels_in_flight: int = Field(
         2 * Limits().max_pixels, ge=1, description="Most pixels that a proxy task decodes at once, over all its workers"

@@ -110,6 +110,8 @@ def source_error(error: Exception, target: str) -> StorageError:
     """Translate a boto error met while reading an original."""
     if isinstance(error, botocore.exceptions.ParamValidationError):
         return SourceError("unsupported_uri", f"{target}: {error}")
+    if isinstance(error, botocore.exceptions.FlexibleChecksumError):  # again and again: the object itself is spoilt
+        return SourceError("source_unreadable", f"{target}: {error}")
     known = storage_error(error, target)
     if isinstance(error, botocore.exceptions.ClientError):
         s3_code = str(error.response.get("Error", {}).get("Code", ""))

@@ -19,8 +19,9 @@ from include.storage.errors import BOTO_ERRORS, SourceError, StorageUnavailable,
 
 _CHUNK: Final = 1 << 20
 _ATTEMPTS: Final = 3
-# botocore repeats a request by itself, but not the reading of a body that breaks off half way.
+# botocore repeats a request by itself, but not the reading of a body that breaks off half way, or arrives garbled.
 _BROKEN_BODY: Final = (
+    botocore.exceptions.FlexibleChecksumError,  # other bytes than the server has a checksum of
     botocore.exceptions.IncompleteReadError,
     botocore.exceptions.ReadTimeoutError,
     botocore.exceptions.ResponseStreamingError,

@@ -314,6 +314,28 @@ def test_one_death_is_forgiven(tmp_path: Path, picture: Path, monkeypatch: pytes
         assert killed[0] not in {child.pid for child in _children()}
 
 
+def test_a_death_while_starting_is_forgiven_once(
+    tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before it was ready, it has not seen the image; when the next one dies as well, starting is broken."""
+    started: list[int] = []
+    wait_until_ready = workers._Child.wait_until_ready
+
+    def wait_for_the_dying(child: workers._Child, seconds: float) -> None:
+        started.append(child.pid)
+        if len(started) in (1, 3, 4):
+            os.kill(child.pid, signal.SIGKILL)
+        wait_until_ready(child, seconds)
+
+    monkeypatch.setattr(workers._Child, "wait_until_ready", wait_for_the_dying)
+    with DecodeWorkers(1) as pool:
+        assert pool.create_proxy(picture, tmp_path / "out").action == "resized"
+        assert len(started) == 2
+    with DecodeWorkers(1) as pool, pytest.raises(RuntimeError, match="does not start"):
+        pool.create_proxy(picture, tmp_path / "out")
+    assert len(started) == 4
+
+
 def _working(except_for: set[int]) -> psutil.Process | None:
     """The child that has been computing for a while, and is not one of those."""
     for child in _children():

@@ -21,6 +21,7 @@ from include.local.processes import free_port
 from include.local.seaweedfs import SeaweedFS
 from include.storage.errors import SourceError, StorageError, StorageUnavailable, source_error
 from include.storage.sources import fetch_source, split_s3_uri
+from tests.distributed.s3_proxy import Fault, S3Proxy
 
 Unprivileged = Callable[[], AbstractContextManager[None]]
 
@@ -207,3 +208,26 @@ def test_a_body_that_breaks_off_is_read_again_and_never_taken_for_whole(
 def test_an_error_survives_the_way_from_a_worker() -> None:
     copy = pickle.loads(pickle.dumps(StorageUnavailable("bucket_missing", "gone")))  # noqa: S301
     assert (type(copy), copy.code, str(copy)) == (StorageUnavailable, "bucket_missing", "gone")
+
+
+def test_an_original_that_arrives_garbled_is_fetched_again(
+    tmp_path: Path, seaweedfs: SeaweedFS, s3: Any, bucket: str
+) -> None:
+    """Once is the network's doing. Each time is the object's: it must not fail its batch for good."""
+    s3.put_object(Bucket=bucket, Key="a.jpg", Body=b"pixels")
+    with S3Proxy() as proxy:
+        proxy.upstream = ("127.0.0.1", int(seaweedfs.endpoint_url.rpartition(":")[2]))
+        keys = seaweedfs.credentials
+        client = boto3.client(
+            "s3",
+            endpoint_url=proxy.url,
+            region_name="us-east-1",
+            aws_access_key_id=keys.access_key,
+            aws_secret_access_key=keys.secret_key,
+            config=Config(s3={"addressing_style": "path"}),
+        )
+        with proxy.suffering(once := Fault("GET", corrupt=True, times=1)):
+            assert fetch_source(f"s3://{bucket}/a.jpg", tmp_path, client).path.read_bytes() == b"pixels"
+        with proxy.suffering(always := Fault("GET", corrupt=True)):
+            assert image_failure(f"s3://{bucket}/a.jpg", tmp_path, client) == "source_unreadable"
+        assert (once.hit, always.hit) == (1, 3)

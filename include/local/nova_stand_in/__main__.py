@@ -19,7 +19,7 @@ import boto3
 from botocore.config import Config
 
 from include.local.nova_stand_in.server import NovaStandIn
-from include.local.nova_stand_in.settings import Forced, JobRules, StandInSettings
+from include.local.nova_stand_in.settings import HOST, Forced, JobRules, StandInSettings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         settings = StandInSettings(
+            host=given.host,
             port=given.port,
             throttle_rate=given.throttle_rate,
             throttle_seed=given.throttle_seed,
@@ -53,7 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nova_stand_in", description="A local stand-in for Amazon Nova on Bedrock.")
-    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one")
+    parser.add_argument("--host", default=HOST, help="address to listen on; another than loopback only in a container")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one")
     parser.add_argument("--s3-endpoint", required=True, help="URL of the S3 server that holds the pictures")
     parser.add_argument("--log", type=Path, required=True, help="file that gets one JSON line a call")
     parser.add_argument("--throttle-rate", type=float, default=0.0, help="fraction of the calls to throttle, 0..1")

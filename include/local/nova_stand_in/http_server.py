@@ -15,7 +15,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 from include.local.nova_stand_in.errors import BedrockError
-from include.local.nova_stand_in.settings import HOST
 
 _MAX_BODY_BYTES: Final = 40 << 20  # 25 MB of embedded images in base64, and the prompt
 _DRAIN_SECONDS: Final = 5.0
@@ -31,7 +30,7 @@ JobAnswer = Callable[[str, str, Any, bytes], tuple[int, dict[str, str], dict[str
 
 
 class Server(ThreadingHTTPServer):
-    """Listens on loopback at `port` (0: a free one); `answer` makes Converse's answers, `count` counts them, and
+    """Listens on `host` at `port` (0: a free one); `answer` makes Converse's answers, `count` counts them, and
     `answer_jobs` makes those of the operations on batch jobs."""
 
     daemon_threads = True
@@ -39,7 +38,7 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 512  # a burst of clients must not meet a full backlog, which costs them a second each
     allow_reuse_address = True
 
-    def __init__(self, port: int, answer: Answer, answer_jobs: JobAnswer, count: Callable[[], int]) -> None:
+    def __init__(self, host: str, port: int, answer: Answer, answer_jobs: JobAnswer, count: Callable[[], int]) -> None:
         self.answer = answer
         self.answer_jobs = answer_jobs
         self.count = count
@@ -47,7 +46,7 @@ class Server(ThreadingHTTPServer):
         self._open_lock = threading.Lock()
         self._busy = 0
         self._idle = threading.Condition()
-        super().__init__((HOST, port), _Handler)
+        super().__init__((host, port), _Handler)
 
     def server_bind(self) -> None:
         socketserver.TCPServer.server_bind(self)  # HTTPServer's would ask DNS for our name, which can take seconds

@@ -66,7 +66,8 @@ class NovaStandIn:
         """Listen; when this returns, requests are taken."""
         self._log = CallLog(self._settings.log_path)
         self._jobs = Jobs(self._s3_client, self._trouble, self._log, self._numbers, self._stopping)
-        self._server = Server(self._settings.port, self._answer, self._answer_jobs, lambda: len(self.calls()))
+        host, port = self._settings.host, self._settings.port
+        self._server = Server(host, port, self._answer, self._answer_jobs, lambda: len(self.calls()))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_SECONDS,), name="nova-stand-in")
         self._thread.start()
         return self

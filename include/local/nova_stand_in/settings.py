@@ -108,7 +108,8 @@ class JobRules:
 class StandInSettings:
     """Settings of a stand-in. Raises `ValueError` when one is out of its bounds.
 
-    `port` 0 takes a free one. `throttle_rate` (0..1) of the calls are throttled: which ones follows from
+    `port` 0 takes a free one; `host` is another than loopback only where nobody else can reach it, as in a container's
+    own network. `throttle_rate` (0..1) of the calls are throttled: which ones follows from
     `throttle_seed` and the call's number alone. `latency_ms` is what each answer takes at least; refusals are quick, as
     Bedrock's are. `log_path` gets one JSON line a call, and one for each record of a job.
     """
@@ -120,6 +121,7 @@ class StandInSettings:
     forced: tuple[Forced, ...] = ()
     log_path: Path | None = None
     jobs: JobRules = JobRules()
+    host: str = HOST
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:  # noqa: PLR2004

@@ -1,0 +1,241 @@
+"""Each component killed with SIGKILL in the middle of a run, on the topology of docker-compose.yaml.
+
+What is killed is started again as compose's restart policy does. Then the run ends by itself, or one more run ends what
+it left; and the books are balanced: `Books.check` says how.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.distributed.ledger import RUN_SECONDS, Books, Shipment, photograph
+from tests.distributed.topology import DAG_ID, Topology
+
+IMAGES = 24
+BATCH = 4
+POOL_SLOTS = 8  # requests to Nova in flight over all workers: NOVA_POOL_SLOTS of the topology
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[bytes]:
+    return [photograph() for _ in range(4)]
+
+
+@pytest.fixture
+def shipment(books: Books, topology: Topology, pictures: list[bytes]) -> Iterator[Shipment]:
+    """New images; and whatever the test broke is whole again after it."""
+    yield books.ship([pictures[number % len(pictures)] for number in range(IMAGES)])
+    topology.until_ready()
+
+
+def balance(
+    broke: str, books: Books, shipment: Shipment, runs: list[str], in_flight: int = POOL_SLOTS
+) -> dict[str, int]:
+    """Balance the books and say what was broken and counted."""
+    figures = books.check(shipment, runs, in_flight=in_flight)
+    states = [books.state(run) for run in runs]
+    books.tell(f"{broke}: runs {states}, {figures}")
+    return figures
+
+
+def test_a_celery_worker_with_all_its_tasks(books: Books, topology: Topology, shipment: Shipment) -> None:
+    run = books.trigger(shipment, batch_size=BATCH)
+    books.come_to(shipment, 4)
+    topology.kill("worker-1")
+    runs = books.settle(shipment, run)
+    assert "worker-1" in topology.restarts
+    figures = balance("killed worker-1 and all its tasks", books, shipment, runs)
+    assert figures["image_analyses:analysed"] == IMAGES
+
+
+def test_a_task_process(books: Books, topology: Topology, shipment: Shipment) -> None:
+    """What the out-of-memory killer does to the process that holds a batch: its decode workers end with it."""
+    run = books.trigger(shipment, batch_size=BATCH)
+    books.come_to(shipment, 2, "image_proxies")
+    decoder = _decoder(topology)
+    task = decoder.parent()
+    assert task is not None
+    task.kill()
+    decoder.wait(30)
+    runs = books.settle(shipment, run)
+    assert len(runs) == 1, "a retry of the task was enough"
+    tries = {item["try_number"] for item in books.tasks(run)}
+    assert max(tries) > 1
+    assert balance("killed a task's process", books, shipment, runs)["image_proxies:proxied"] == IMAGES
+
+
+def test_decode_workers(books: Books, topology: Topology, shipment: Shipment) -> None:
+    """Three of them, one after another: each image is asked of a fresh one, no task is tried again."""
+    run = books.trigger(shipment, batch_size=BATCH, stages=["proxy"])
+    killed: set[int] = set()
+    for count in (1, 3, 5):
+        books.come_to(shipment, count, "image_proxies")
+        with contextlib.suppress(psutil.NoSuchProcess):
+            decoder = _decoder(topology, killed)
+            decoder.kill()
+            killed.add(decoder.pid)
+    assert books.ended(run) == "success"
+    assert killed
+    assert {item["try_number"] for item in books.tasks(run) if item["task_id"] == "images.proxy"} == {1}
+    assert books.done(shipment, "image_proxies") == IMAGES
+    runs = [run, books.trigger(shipment)]
+    books.ended(runs[-1])
+    figures = balance(f"killed {len(killed)} decode workers", books, shipment, runs, in_flight=0)
+    assert figures["image_proxies:proxied"] == IMAGES
+
+
+def test_an_image_that_kills_its_decoder_each_time(books: Books, topology: Topology, pictures: list[bytes]) -> None:
+    """It is refused, by its code; its batch and everybody else's go on, and no later run tries it at once again."""
+    poison = photograph(7000, 5200)
+    shipment = books.ship([*pictures, poison, *pictures], label="poisoned-")
+    with _killer(topology, len(poison)) as killed:
+        run = books.trigger(shipment, batch_size=5)
+        assert books.ended(run) == "success", "one of nine is below the threshold of failures"
+    books.tell(f"poisoned image: {len(killed)} decoders died of it")
+    assert len(killed) == 2
+    outcomes = {row.file_id: (row.status, row.code) for row in _proxies(books, shipment)}
+    assert outcomes.pop(shipment.ids[4]) == ("failed", "decoder_crashed")
+    assert set(outcomes.values()) == {("proxied", None)}
+    assert books.done(shipment) == len(shipment.ids) - 1
+    counts = books.catalog.run_counts(f"{DAG_ID}/{run}")
+    assert counts.undecided == 0
+    assert {outcome.value: count for outcome, count in counts.by_outcome.items() if count} == {
+        "analysed": 8,
+        "failed": 1,
+    }
+
+
+def test_the_scheduler(books: Books, topology: Topology, shipment: Shipment) -> None:
+    run = books.trigger(shipment, batch_size=BATCH)
+    books.come_to(shipment, 2, "image_proxies")
+    topology.kill("scheduler")
+    runs = books.settle(shipment, run)
+    assert len(runs) == 1, "the next scheduler takes the run over"
+    balance("killed the scheduler", books, shipment, runs, in_flight=0)
+
+
+def test_the_api_server(books: Books, topology: Topology, shipment: Shipment) -> None:
+    """Tasks that run go on without it, and report when it is back."""
+    run = books.trigger(shipment, batch_size=BATCH)
+    books.come_to(shipment, 2, "image_proxies")
+    with topology.without("api-server"):
+        before = books.done(shipment, "image_proxies")
+        topology.until(
+            lambda: books.done(shipment, "image_proxies") > before, RUN_SECONDS, "work without the API server"
+        )
+    runs = books.settle(shipment, run)
+    balance("killed the API server", books, shipment, runs)
+
+
+def test_the_s3_server(books: Books, topology: Topology, shipment: Shipment) -> None:
+    run = books.trigger(shipment, batch_size=BATCH)
+    books.come_to(shipment, 2, "image_proxies")
+    with topology.without_s3():
+        topology.until(lambda: _states(books, run) & {"up_for_retry", "failed"}, RUN_SECONDS, "a task that notices")
+    runs = books.settle(shipment, run)
+    balance("killed the S3 server", books, shipment, runs)
+
+
+def test_the_stand_in(books: Books, topology: Topology, shipment: Shipment) -> None:
+    """Images whose call did not get through are pending again; they fail neither their row nor the run."""
+    run = books.trigger(shipment, batch_size=BATCH)
+    books.come_to(shipment, 2)
+    with topology.without("nova-stand-in"):
+        topology.until(lambda: _returned(books, run), RUN_SECONDS, "an image that was put back")
+    topology.until_ready()
+    runs = books.settle(shipment, run)
+    figures = balance("killed the Nova stand-in", books, shipment, runs)
+    assert figures["image_analyses:analysed"] == IMAGES
+
+
+def test_postgresql(books: Books, topology: Topology, shipment: Shipment) -> None:
+    """Airflow's database and the catalog at once: every component loses its connections, some end and come back."""
+    run = books.trigger(shipment, batch_size=BATCH)
+    books.come_to(shipment, 4)
+    topology.kill("postgres")
+    books.engine.dispose()
+    topology.until(lambda: books.done(shipment) >= 0, RUN_SECONDS, "the database")
+    topology.until_ready()
+    runs = books.settle(shipment, run)
+    balance("killed PostgreSQL", books, shipment, runs)
+
+
+def test_redis(books: Books, topology: Topology, shipment: Shipment) -> None:
+    """The queue between scheduler and workers; what was in it is on its disk."""
+    run = books.trigger(shipment, batch_size=BATCH)
+    books.come_to(shipment, 2, "image_proxies")
+    topology.kill("redis")
+    runs = books.settle(shipment, run)
+    balance("killed Redis", books, shipment, runs)
+
+
+def _decoder(topology: Topology, except_for: set[int] | None = None) -> psutil.Process:
+    """A decode worker that is running."""
+    found: list[psutil.Process] = []
+
+    def look() -> bool:
+        for process in _decoders(topology):
+            if process.pid not in (except_for or set()):
+                found.append(process)
+        return bool(found)
+
+    topology.until(look, RUN_SECONDS, "a decode worker")
+    return found[0]
+
+
+def _decoders(topology: Topology) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if "include.imaging.worker" in process.cmdline() and process.environ().get("TOPOLOGY_ID") == topology.id:
+                yield process
+
+
+@contextlib.contextmanager
+def _killer(topology: Topology, size: int) -> Iterator[list[int]]:
+    """Whoever decodes a file of this many bytes dies of it, as of a fault in its codec."""
+    killed: list[int] = []
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.01):
+            for process in _decoders(topology):
+                with contextlib.suppress(psutil.Error, OSError):
+                    if process.pid not in killed and any(_size(file.path) == size for file in process.open_files()):
+                        killed.append(process.pid)
+                        process.send_signal(signal.SIGSEGV)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _size(path: str) -> int:
+    return Path(path).stat().st_size
+
+
+def _proxies(books: Books, shipment: Shipment) -> list[Any]:
+    rows = books.rows("SELECT file_id, status, code FROM image_proxies WHERE superseded_at IS NULL")
+    return [row for row in rows if row.file_id in shipment.ids]
+
+
+def _states(books: Books, run: str) -> set[str]:
+    return {item["state"] for item in books.tasks(run)}
+
+
+def _returned(books: Books, run: str) -> int:
+    query = "SELECT count(*) AS n FROM image_run_items WHERE run_id = :run AND analysis_outcome = 'returned'"
+    return int(books.rows(query, run=f"{DAG_ID}/{run}")[0].n)

@@ -1,0 +1,208 @@
+"""What a test puts in, and what it counts after: rows of the catalog, bytes of the bucket, calls of the stand-in."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+from PIL import Image
+from sqlalchemy import text
+
+from include.catalog.catalog import Catalog
+from include.catalog.engine import create_catalog_engine
+from include.catalog.records import NewImage
+from include.pipeline.gate import reasons_against
+from tests.distributed.topology import DAG_ID, Topology
+
+ORIGINALS = "originals"
+RUN_SECONDS = 600  # a busy machine; an idle one needs half a minute
+# Uploads lie in a time that no schedule reaches while a test runs, so that a run takes what it is told to take.
+_TIMES = (datetime(2031, 1, 1, tzinfo=UTC) + timedelta(days=day) for day in itertools.count())
+_SHADES = itertools.count()
+
+
+def photograph(width: int = 1200, height: int = 960) -> bytes:
+    """A JPEG of a smooth, slightly noisy picture: above 896 px, so that a proxy is made; each one differs."""
+    shade = Image.new("L", (width, height), next(_SHADES) % 256)
+    noise = Image.effect_noise((width, height), 12)
+    picture = Image.merge("RGB", (Image.radial_gradient("L").resize((width, height)), noise, shade))
+    written = io.BytesIO()
+    picture.save(written, "JPEG", quality=92)
+    return written.getvalue()
+
+
+@dataclass
+class Shipment:
+    """Images that one test registered: their ids, and the window of upload times that is theirs alone."""
+
+    ids: tuple[int, ...]
+    uploaded_from: datetime
+
+    def window(self) -> dict[str, str]:
+        """The params that make a run take these and no others."""
+        until = self.uploaded_from + timedelta(hours=12)
+        return {"uploaded_from": self.uploaded_from.isoformat(), "uploaded_to": until.isoformat()}
+
+
+@dataclass
+class Books:
+    """The topology as an accountant sees it."""
+
+    topology: Topology
+    tell: Callable[[str], None]
+    catalog: Catalog = field(init=False)
+    bucket: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.engine = create_catalog_engine(self.topology.catalog_url())
+        self.catalog = Catalog(self.engine)
+        self.bucket = self.topology.variables["IMAGE_PROXY_BUCKET"]
+        self.s3.create_bucket(Bucket=ORIGINALS)
+
+    @property
+    def s3(self) -> Any:
+        """A client of the S3 server itself, past the proxy; the server has another port after each start."""
+        return self.topology.s3.client()
+
+    # -- putting in --------------------------------------------------------------------------------------------------
+
+    def ship(self, pictures: Sequence[bytes], *, label: str = "", uploaded_at: datetime | None = None) -> Shipment:
+        """Upload pictures as originals and register them; the label begins their file names."""
+        at, folder, s3 = uploaded_at or next(_TIMES), uuid.uuid4().hex[:8], self.s3
+        new = []
+        for number, picture in enumerate(pictures):
+            key = f"{folder}/{label}{number:04}.jpg"
+            s3.put_object(Bucket=ORIGINALS, Key=key, Body=picture)
+            new.append(
+                NewImage(
+                    uri=f"s3://{ORIGINALS}/{key}",
+                    filename=Path(key).name,
+                    media_type="image/jpeg",
+                    size_bytes=len(picture),
+                    content_version=f"sha256:{hashlib.sha256(picture).hexdigest()}",
+                    uploaded_at=at + timedelta(milliseconds=number),
+                )
+            )
+        self.catalog.register(new)
+        rows = self.rows("SELECT id FROM files WHERE uri LIKE :like ORDER BY id", like=f"s3://{ORIGINALS}/{folder}/%")
+        return Shipment(tuple(row.id for row in rows), at)
+
+    def trigger(self, shipment: Shipment, **conf: Any) -> str:
+        """Start a run over the REST API on one shipment; return its id."""
+        body = {"logical_date": None, "conf": {**shipment.window(), **conf}}
+        answer = self.topology.client.post(f"/dags/{DAG_ID}/dagRuns", json=body)
+        assert answer.status_code == httpx.codes.OK, answer.text
+        return str(answer.json()["dag_run_id"])
+
+    # -- waiting -----------------------------------------------------------------------------------------------------
+
+    def state(self, dag_run_id: str) -> str:
+        return str(self.topology.client.get(f"/dags/{DAG_ID}/dagRuns/{dag_run_id}").raise_for_status().json()["state"])
+
+    def ended(self, dag_run_id: str, seconds: float = RUN_SECONDS) -> str:
+        """Wait for the run's end; return its state."""
+        done = ("success", "failed")
+        self.topology.until(lambda: self.state(dag_run_id) in done, seconds, f"the end of {dag_run_id}")
+        return self.state(dag_run_id)
+
+    def tasks(self, dag_run_id: str) -> list[dict[str, Any]]:
+        url = f"/dags/{DAG_ID}/dagRuns/{dag_run_id}/taskInstances"
+        answer = self.topology.client.get(url, params={"limit": 500}).raise_for_status()
+        return list(answer.json()["task_instances"])
+
+    def settle(self, shipment: Shipment, first: str, **conf: Any) -> list[str]:
+        """Wait for the first run's end; if it left anything undone, one more run has to do it. Return the runs."""
+        runs = [first]
+        self.ended(first)
+        if self.done(shipment) < len(shipment.ids):
+            runs.append(self.trigger(shipment, **conf))
+            assert self.ended(runs[-1]) == "success", self.tasks(runs[-1])
+        return runs
+
+    def done(self, shipment: Shipment, table: str = "image_analyses") -> int:
+        """How many images of the shipment have a current row in the table."""
+        found = self.rows(
+            f"SELECT count(*) AS n FROM {table} WHERE superseded_at IS NULL AND file_id BETWEEN :a AND :b",  # noqa: S608
+            a=shipment.ids[0],
+            b=shipment.ids[-1],
+        )
+        return int(found[0].n)
+
+    def come_to(self, shipment: Shipment, count: int, table: str = "image_analyses") -> None:
+        """Wait until so many images are done, while others are not."""
+        self.topology.until(lambda: self.done(shipment, table) >= count, RUN_SECONDS, f"{count} rows of {table}")
+        assert self.done(shipment, table) < len(shipment.ids), "all was done before anything could be broken"
+
+    # -- counting ----------------------------------------------------------------------------------------------------
+
+    def rows(self, query: str, **values: Any) -> Sequence[Any]:
+        with self.engine.connect() as connection:
+            return connection.execute(text(query), values).all()
+
+    def check(self, shipment: Shipment, runs: Sequence[str], *, in_flight: int = 0) -> dict[str, int]:
+        """Hold the shipment against all that a run promises; return the figures.
+
+        Every image has exactly one current outcome of each stage; every proxy's object has the bytes of its row; at
+        most ``in_flight`` analyses were asked for twice; a green run is one that decided everything.
+        """
+        figures = {**self._outcomes(shipment), **self._objects(shipment), **self._paid(shipment, in_flight)}
+        for run in runs:
+            self._check_gate(run)
+        return figures
+
+    def _outcomes(self, shipment: Shipment) -> dict[str, int]:
+        wanted, figures = set(shipment.ids), {}
+        for table in ("image_proxies", "image_analyses"):
+            rows = [row for row in self._current(table) if row.file_id in wanted]
+            assert {row.file_id for row in rows} == wanted, f"images without a current row in {table}"
+            assert len(rows) == len(wanted), f"images with two current rows in {table}"
+            figures |= {f"{table}:{status}": n for status, n in Counter(row.status for row in rows).items()}
+        claims = self.rows("SELECT file_id FROM image_claims")
+        assert not {row.file_id for row in claims} & wanted, "claims were left behind"
+        return figures
+
+    def _current(self, table: str) -> Sequence[Any]:
+        return self.rows(f"SELECT file_id, status FROM {table} WHERE superseded_at IS NULL")  # noqa: S608
+
+    def _objects(self, shipment: Shipment) -> dict[str, int]:
+        """Every object is whole and has a row; every row has its object."""
+        rows = self.rows("SELECT file_id, uri, sha256, proxy_bytes FROM image_proxies WHERE status = 'proxied'")
+        rows, s3 = [row for row in rows if row.file_id in set(shipment.ids)], self.s3
+        for row in rows:
+            body = s3.get_object(Bucket=self.bucket, Key=row.uri.removeprefix(f"s3://{self.bucket}/"))["Body"].read()
+            assert (len(body), hashlib.sha256(body).hexdigest()) == (row.proxy_bytes, row.sha256), row.uri
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+        stored = {f"s3://{self.bucket}/{found['Key']}" for page in pages for found in page.get("Contents", ())}
+        known = {row.uri for row in self.rows("SELECT uri FROM image_proxies WHERE uri IS NOT NULL")}
+        assert stored <= known, f"objects that no row knows: {sorted(stored - known)}"
+        uploads = s3.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
+        assert uploads == []
+        return {"objects": len(rows)}
+
+    def _paid(self, shipment: Shipment, in_flight: int) -> dict[str, int]:
+        """Count the stand-in's answers for each proxy: one, and a second only for what was in flight."""
+        rows = self.rows("SELECT file_id, uri FROM image_proxies WHERE superseded_at IS NULL AND uri IS NOT NULL")
+        uris = {row.uri for row in rows if row.file_id in set(shipment.ids)}
+        answered = Counter(
+            call["s3_uri"] for call in self.topology.calls() if call["status"] == 200 and call["s3_uri"] in uris
+        )
+        again = answered.total() - len(answered)
+        assert again <= in_flight, f"{again} analyses were paid for twice, {in_flight} were in flight"
+        return {"answers": answered.total(), "paid_twice": again}
+
+    def _check_gate(self, run: str) -> None:
+        """Green means: everything decided, and not too much failed. Red means that it was not, and says why."""
+        state = self.state(run)
+        reasons = reasons_against(self.catalog.run_counts(f"{DAG_ID}/{run}"), 0.2)
+        tasks = {task["task_id"]: task["state"] for task in self.tasks(run)}
+        gave_way = tasks["gate"] == "upstream_failed"
+        assert (state == "success") == (not reasons and not gave_way), (state, reasons, tasks)

@@ -1,0 +1,173 @@
+"""docker-compose.yaml against the compose specification, and against rules of our own. No Docker, no server."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from compose_pydantic import ComposeSpecification
+from pydantic import ValidationError
+
+from include.pipeline.settings import load_settings
+from scripts.make_env import filled
+from tests.distributed.compose import (
+    ROOT,
+    MissingVariable,
+    image_content,
+    interpolate,
+    read_env_file,
+    read_services,
+)
+
+TEXT = (ROOT / "docker-compose.yaml").read_text()
+EXAMPLE = (ROOT / ".env.example").read_text()
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
+AIRFLOW = ("init", "api-server", "scheduler", "dag-processor", "triggerer", "worker", "nova-stand-in")
+PINNED = re.compile(r"^[a-z0-9./-]+:\d+\.\d+(\.\d+)?$")
+
+
+def specified(text: str) -> ComposeSpecification:
+    """Validate; the model does not know extension fields, which the specification allows at the top."""
+    return ComposeSpecification.model_validate(
+        {name: value for name, value in yaml.safe_load(text).items() if not name.startswith("x-")}
+    )
+
+
+def test_it_is_a_compose_file() -> None:
+    assert set(specified(TEXT).services or {}) == set(SERVICES)
+
+
+def test_the_check_would_find_a_mistake() -> None:
+    with pytest.raises(ValidationError, match="heathcheck"):
+        specified(TEXT.replace("    healthcheck:", "    heathcheck:", 1))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_runs_without_root_and_without_privileges(name: str) -> None:
+    service = SERVICES[name]
+    user, _, group = str(service["user"]).partition(":")
+    assert int(user) > 0
+    assert group.isdigit()
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert "privileged" not in service
+
+
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"init"}))
+def test_a_service_is_watched_and_started_again(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_an_image_is_pinned(name: str) -> None:
+    assert PINNED.match(SERVICES[name]["image"])
+
+
+@pytest.mark.parametrize("path", ["Dockerfile", "deploy/seaweedfs/Dockerfile"])
+def test_a_base_image_is_pinned(path: str) -> None:
+    (base,) = re.findall(r"^FROM (\S+)$", (ROOT / path).read_text(), re.MULTILINE)
+    assert re.match(r"^[a-z0-9./-]+:\d+\.\d+(\.\d+)?(-python3\.11)?$", base)
+    assert re.findall(r"^USER (\d+):\d+$", (ROOT / path).read_text(), re.MULTILINE)
+
+
+def test_airflows_version_is_the_same_everywhere() -> None:
+    requirements = (ROOT / "requirements.txt").read_text()
+    (version,) = re.findall(r"^apache-airflow(?:\[\w+\])?==(\S+)", requirements, re.MULTILINE)
+    assert f"apache/airflow:{version}-python3.11" in (ROOT / "Dockerfile").read_text()
+    assert {SERVICES[name]["image"].rpartition(":")[2] for name in AIRFLOW} == {version}
+
+
+def test_only_the_ui_is_published_and_on_loopback() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert set(published) == {"api-server"}
+    assert all(port.startswith("127.0.0.1:") for port in published["api-server"])
+
+
+def test_workers_scale() -> None:
+    """A name or a port of its own could be had by one container only."""
+    assert not {"container_name", "ports", "hostname"} & set(SERVICES["worker"])
+    assert SERVICES["worker"]["stop_grace_period"] == "10m"
+
+
+@pytest.mark.parametrize("name", ["scheduler", "triggerer", "worker"])
+def test_no_component_serves_its_logs(name: str) -> None:
+    assert "--skip-serve-logs" in SERVICES[name]["command"]
+
+
+def test_no_secret_is_written_down() -> None:
+    """Every value that is one comes from .env, has no default, and says how to make it."""
+    for service in SERVICES.values():
+        for name, value in service["environment"].items():
+            if re.search(r"PASSWORD$|SECRET|_KEY(_ID)?$|CONN|BROKER_URL|RESULT_BACKEND", name):
+                variables = re.findall(r"\$\{(\w+)(:?[-?])?([^}]*)\}", str(value))
+                assert variables, f"{name} is a literal"
+                for variable, rule, word in variables:
+                    optional = variable in ("S3_ACCESS_KEY", "S3_SECRET_KEY") and (rule, word) == (":-", "")
+                    assert optional or (rule == ":?" and word), f"{name}: {variable} has a default"
+
+
+def test_the_example_holds_no_secret_and_starts_nothing() -> None:
+    with pytest.raises(MissingVariable, match="make_env"):
+        read_services(TEXT, read_env_file(EXAMPLE))
+
+
+def test_a_made_env_file_fills_in_everything_and_differs_each_time() -> None:
+    first, second = read_env_file(filled(EXAMPLE)), read_env_file(filled(EXAMPLE))
+    services = read_services(TEXT, first)
+    assert not [value for service in services.values() for value in service.environment.values() if "${" in value]
+    secrets = {name for name in first if name.endswith(("PASSWORD", "KEY", "SECRET"))}
+    assert len(secrets) == 9
+    assert not [name for name in secrets if first[name] == second[name] or len(first[name]) < 32]
+
+
+def test_make_env_writes_a_private_file_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scripts.make_env", str(tmp_path / ".env")]
+    codes = [subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode for _ in range(2)]
+    assert codes == [0, 1]
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+
+
+def test_every_variable_of_the_file_is_explained_in_the_example() -> None:
+    used = {found[1] for found in re.finditer(r"(?<!\$)\$\{(\w+)", TEXT)}
+    assert used <= set(re.findall(r"^(?:# )?(\w+)=", EXAMPLE, re.MULTILINE)) | {"STAND_IN_LATENCY_MS"}
+
+
+def test_every_setting_is_one_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = read_services(TEXT, read_env_file(filled(EXAMPLE)))["worker"]
+    for name, value in worker.environment.items():
+        if name.startswith("IMAGE_PROXY_"):
+            monkeypatch.setenv(name, value)
+    assert load_settings().required_bucket == "image-proxies"
+
+
+def test_the_image_holds_what_the_repository_needs_to_run() -> None:
+    copies, environment = image_content((ROOT / "Dockerfile").read_text())
+    assert {source for source, _ in copies} == {"dags", "plugins", "include", "scripts"}
+    assert environment == {"PYTHONPATH": "/opt/airflow"}
+    allowed = (ROOT / ".dockerignore").read_text()
+    assert all(f"!{source}\n" in allowed for source, _ in copies)
+
+
+def test_interpolation_follows_the_specification() -> None:
+    given = {"A": "a", "EMPTY": ""}
+    assert interpolate("$A ${A} $${A} ${EMPTY:-x} ${EMPTY-x} ${NONE:-y} ${NONE}", given) == "a a ${A} x  y "
+    with pytest.raises(MissingVariable, match="say why"):
+        interpolate("${EMPTY:?say why}", given)
+    assert interpolate("${EMPTY?say why}", given) == ""
+
+
+def test_the_catalogs_password_opens_nothing_of_airflows() -> None:
+    script = (ROOT / "deploy" / "postgres" / "10-catalog.sh").read_text()
+    assert "OWNER images" in script
+    assert os.access(ROOT / "deploy" / "postgres" / "10-catalog.sh", os.R_OK)
+    catalog = SERVICES["worker"]["environment"]["AIRFLOW_CONN_CATALOG_DEFAULT"]
+    assert "CATALOG_PASSWORD" in catalog
+    assert "POSTGRES_PASSWORD" not in catalog

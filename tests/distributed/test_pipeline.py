@@ -1,0 +1,69 @@
+"""The pipeline on the topology of docker-compose.yaml: two Celery workers, PostgreSQL, Redis, S3, the stand-in."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from tests.distributed.ledger import Books, Shipment, photograph
+from tests.distributed.topology import WORKERS, Topology
+
+IMAGES = 300
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(scope="module")
+def shipment(books: Books) -> Shipment:
+    pictures = [photograph() for _ in range(12)]
+    return books.ship([pictures[number % len(pictures)] for number in range(IMAGES)])
+
+
+@pytest.fixture(scope="module")
+def finished(books: Books, shipment: Shipment) -> str:
+    """One run over the REST API, ended."""
+    started, restarts = time.monotonic(), len(books.topology.restarts)
+    run = books.trigger(shipment, batch_size=25)
+    assert books.ended(run) == "success"
+    books.tell(f"{IMAGES} images through two Celery workers in {time.monotonic() - started:.1f} s")
+    assert books.topology.restarts[restarts:] == [], "something had to be started again"
+    return run
+
+
+def test_every_image_has_one_outcome_and_was_paid_once(books: Books, shipment: Shipment, finished: str) -> None:
+    figures = books.check(shipment, [finished])
+    assert figures == {
+        "image_proxies:proxied": IMAGES,
+        "image_analyses:analysed": IMAGES,
+        "objects": IMAGES,
+        "answers": IMAGES,
+        "paid_twice": 0,
+    }
+
+
+def test_both_workers_worked(books: Books, topology: Topology, finished: str) -> None:
+    done = {
+        name: len(re.findall(r"execute_workload\[[^]]*\] succeeded", topology.log(name)))
+        for name in (f"worker-{number}" for number in range(1, WORKERS + 1))
+    }
+    books.tell(f"tasks by worker: {done}")
+    assert min(done.values()) >= IMAGES // 25 // 2
+
+
+def test_nobody_listens_beyond_this_machine(topology: Topology, finished: str) -> None:
+    """Log servers of scheduler, triggerer and workers bind every interface by default."""
+    listening = {
+        (process.name(), address.laddr.ip)
+        for process in topology.processes()
+        for address in process.net_connections("tcp")
+        if address.status == "LISTEN"
+    }
+    assert listening
+    assert {ip for _, ip in listening} <= {"127.0.0.1", "::1"}
+
+
+def test_task_logs_are_read_over_the_api_from_the_shared_volume(topology: Topology, finished: str) -> None:
+    answer = topology.client.get(f"/dags/image_proxy_pipeline/dagRuns/{finished}/taskInstances/plan/logs/1")
+    assert f"listed {IMAGES} images" in answer.text
