@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from include.catalog import claims, lookups, registration, reports, results, runs, selection
+from include.catalog import claims, lookups, previews, registration, reports, results, runs, selection
 from include.catalog.columns import Clock, utc_now
 from include.catalog.records import (
     ClaimedBatch,
@@ -15,6 +15,7 @@ from include.catalog.records import (
     ImageReport,
     NewAnalysis,
     NewImage,
+    NewPreview,
     NewProxy,
     NovaCall,
     PlannedBatch,
@@ -153,3 +154,17 @@ class Catalog:
     def record_return(self, run_id: str, owner: str, file_id: int, stage: Stage, *, code: str, message: str) -> None:
         """Put back to pending: throttled, out of time, or the lease was lost to another run."""
         results.record_return(self._store, run_id, owner, file_id, stage=stage, code=code, message=message)
+
+    # -- previews of originals -----------------------------------------------------------------------------------
+
+    def record_preview(self, run_id: str, file_id: int, content_version: str, preview: NewPreview) -> None:
+        """A small picture of the original was stored."""
+        previews.record_preview(self._store, run_id, file_id, content_version, preview)
+
+    def preview(self, file_id: int) -> NewPreview | None:
+        """The preview of the image's present content, None where none was made."""
+        return previews.preview(self._store, file_id)
+
+    def preview_bytes(self) -> int:
+        """Bytes that all stored previews have."""
+        return previews.preview_bytes(self._store)

@@ -54,6 +54,13 @@ class Settings(BaseSettings):
     decode_memory_bytes: int = Field(
         Limits().memory_bytes, ge=256 * 1024**2, description="Address space of a decode process"
     )
+    # Previews of originals, for the pages
+    preview_side: int = Field(
+        400, ge=0, le=1024, description="Longer side in pixels of the preview that is kept of an original; 0: none"
+    )
+    preview_prefix: str = Field(
+        "proxy_preview", min_length=1, max_length=200, description="First part of every preview's key"
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -1,0 +1,55 @@
+// The charts of the savings page: figures come from the server as JSON, colours from the style sheet.
+"use strict";
+(() => {
+  const DAY = 86400;
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const bytes = (value) => {
+    const units = ["B", "kB", "MB", "GB", "TB"];
+    let unit = 0;
+    let size = Math.abs(value);
+    while (size >= 1000 && unit < units.length - 1) { size /= 1000; unit += 1; }
+    return `${value < 0 ? "-" : ""}${size >= 100 || unit === 0 ? Math.round(size) : size.toFixed(1)} ${units[unit]}`;
+  };
+  const dollars = (value) => `$${value >= 1 ? value.toFixed(2) : value.toFixed(4)}`;
+  const formats = { bytes, dollars };
+  const charts = [];
+
+  function options(place, series, format, width) {
+    const grid = { stroke: css("--line"), width: 1 };
+    const axis = { stroke: css("--fg-muted"), grid, ticks: grid, font: "12px system-ui, sans-serif" };
+    return {
+      width, height: 220, tzDate: (stamp) => uPlot.tzDate(new Date(stamp * 1000), "UTC"),
+      cursor: { y: false }, legend: { show: true, live: true },
+      scales: { x: { time: true, range: (_, low, high) => [low - DAY / 2, high + DAY / 2] }, y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.1 : 1] } },
+      axes: [
+        { ...axis, space: 70, incrs: [DAY, 2 * DAY, 7 * DAY, 28 * DAY], values: (_, stamps) => stamps.map((stamp) => new Date(stamp * 1000).toISOString().slice(5, 10)) },
+        { ...axis, size: 72, values: (_, values) => values.map(format) },
+      ],
+      series: [
+        { label: "Day", value: (_, stamp) => (stamp == null ? "-" : new Date(stamp * 1000).toISOString().slice(0, 10)) },
+        ...series.map(({ label, colour }, number) => ({
+          label, stroke: css(colour), fill: css(colour), width: 0,
+          points: { show: false },
+          paths: uPlot.paths.bars({ size: [0.8 / series.length, 60], align: series.length === 1 ? 0 : number === 0 ? -1 : 1 }),
+          value: (_, value) => (value == null ? "-" : format(value)),
+        })),
+      ],
+    };
+  }
+
+  function draw() {
+    for (const chart of charts.splice(0)) chart.destroy();
+    for (const place of document.querySelectorAll(".chart[data-source]")) {
+      const source = JSON.parse(document.getElementById(place.dataset.source).textContent);
+      if (source.days.length === 0) continue;
+      const stamps = source.days.map((day) => Date.parse(`${day}T00:00:00Z`) / 1000);
+      const width = Math.max(260, place.clientWidth);
+      const data = [stamps, ...source.series.map((one) => one.values)];
+      charts.push(new uPlot(options(place, source.series, formats[source.unit], width), data, place));
+    }
+  }
+  let waiting = 0;
+  window.addEventListener("resize", () => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(draw); });
+  document.addEventListener("themechange", draw);
+  draw();
+})();
