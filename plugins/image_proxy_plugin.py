@@ -4,10 +4,18 @@ Airflow executes every file under `plugins/` in every component and again in eac
 the package out of that scan, and everybody imports it by its bare name (`image_proxy`).
 """
 
+from typing import ClassVar
+
 from airflow.plugins_manager import AirflowPlugin
+from image_proxy.web.lazy import LazyApp, load
 
 
 class ImageProxyPlugin(AirflowPlugin):
-    """Image proxies for Amazon Nova: operators and hooks are imported from `image_proxy`."""
+    """Image proxies for Amazon Nova: operators, hooks (imported from `image_proxy`), REST API and pages."""
 
     name = "image_proxy"
+    fastapi_apps: ClassVar = [{"name": "image_proxy", "url_prefix": "/image-proxy", "app": LazyApp(load)}]
+    external_views: ClassVar = [
+        # Without a leading slash: it is resolved against Airflow's own base path.
+        {"name": "Image proxies", "href": "image-proxy/pages/", "url_route": "image-proxies", "destination": "nav"}
+    ]

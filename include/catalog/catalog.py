@@ -7,7 +7,35 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from include.catalog import claims, lookups, previews, registration, reports, results, runs, selection
+from include.catalog import (
+    browse,
+    claims,
+    figures,
+    lookups,
+    previews,
+    registration,
+    reports,
+    results,
+    runs,
+    selection,
+)
+from include.catalog.browse_records import (
+    AnalysisEntry,
+    Cursor,
+    FailurePage,
+    FailureReason,
+    FileDetail,
+    FileEntry,
+    FileFilter,
+    FilePage,
+    ItemOutcomes,
+    NewPreview,
+    PreviewRecord,
+    ProxyEntry,
+    RunProgress,
+    SavingsGroup,
+    SavingsRow,
+)
 from include.catalog.columns import Clock, utc_now
 from include.catalog.records import (
     ClaimedBatch,
@@ -15,7 +43,6 @@ from include.catalog.records import (
     ImageReport,
     NewAnalysis,
     NewImage,
-    NewPreview,
     NewProxy,
     NovaCall,
     PlannedBatch,
@@ -27,6 +54,7 @@ from include.catalog.records import (
     Selection,
     SourceImage,
     Stage,
+    WorkKey,
 )
 from include.catalog.store import Store
 
@@ -155,16 +183,80 @@ class Catalog:
         """Put back to pending: throttled, out of time, or the lease was lost to another run."""
         results.record_return(self._store, run_id, owner, file_id, stage=stage, code=code, message=message)
 
-    # -- previews of originals -----------------------------------------------------------------------------------
+    # -- what people look at ---------------------------------------------------------------------------------------
 
-    def record_preview(self, run_id: str, file_id: int, content_version: str, preview: NewPreview) -> None:
-        """A small picture of the original was stored."""
-        previews.record_preview(self._store, run_id, file_id, content_version, preview)
+    def list_files(self, wanted: FileFilter, *, limit: int, after: Cursor | None = None) -> FilePage:
+        """A page of images with their state, newest upload first."""
+        return browse.list_files(self._store, wanted, limit=limit, after=after)
 
-    def preview(self, file_id: int) -> NewPreview | None:
-        """The preview of the image's present content, None where none was made."""
+    def matching_ids(self, wanted: FileFilter, limit: int) -> tuple[int, ...]:
+        """The ids of the first `limit` files that match, in the order of the pages."""
+        return browse.matching_ids(self._store, wanted, limit)
+
+    def known_images(self, file_ids: Sequence[int]) -> frozenset[int]:
+        """Which of these ids are images of the team's."""
+        return browse.known_images(self._store, file_ids)
+
+    def file_entry(self, file_id: int) -> FileEntry | None:
+        """One file with its state, None if there is none or it is a proxy."""
+        return browse.file_entry(self._store, file_id)
+
+    def file_detail(self, file_id: int) -> FileDetail | None:
+        """One file with its histories and costs, None if there is none or it is a proxy."""
+        return browse.file_detail(self._store, file_id)
+
+    def current_proxy(self, file_id: int, key: WorkKey) -> ProxyEntry | None:
+        """The current proxy, kept original or failure for the image's present content and this recipe."""
+        return browse.current_proxy(self._store, file_id, key)
+
+    def current_analysis(self, file_id: int, key: WorkKey) -> AnalysisEntry | None:
+        """The current analysis or failure for the image's present content and this key."""
+        return browse.current_analysis(self._store, file_id, key)
+
+    def item_outcomes(self, run_id: str, file_id: int) -> ItemOutcomes | None:
+        """What a run decided about an image so far; None where it did not list it."""
+        return browse.item_outcomes(self._store, run_id, file_id)
+
+    def undecided_in(self, run_ids: Sequence[str], file_id: int, stage: Stage) -> str | None:
+        """Which of these runs listed the image and has not decided about it yet."""
+        return browse.undecided_in(self._store, run_ids, file_id, stage)
+
+    def savings(self, group: SavingsGroup, limit: int = figures.GROUPS) -> tuple[SavingsRow, ...]:
+        """Measured savings by day, run, format or size class."""
+        return figures.savings(self._store, group, limit)
+
+    def savings_total(self) -> SavingsRow:
+        """Measured savings over everything."""
+        return figures.savings_total(self._store)
+
+    def failure_reasons(self) -> tuple[FailureReason, ...]:
+        """How many images have which failure now."""
+        return figures.failure_reasons(self._store)
+
+    def failures(
+        self, *, limit: int, after: Cursor | None = None, stage: Stage | None = None, code: str | None = None
+    ) -> FailurePage:
+        """A page of images that are failed now, newest first."""
+        return figures.failures(self._store, limit=limit, after=after, stage=stage, code=code)
+
+    def failed_ids(
+        self, stage: Stage, *, code: str | None = None, file_ids: Sequence[int] | None = None, limit: int
+    ) -> tuple[int, ...]:
+        """The images that are failed now at a stage, for trying them again."""
+        return figures.failed_ids(self._store, stage, code=code, file_ids=file_ids, limit=limit)
+
+    def progress(self, run_id: str) -> RunProgress:
+        """A run as it stands; raises `UnknownRun` before its plan is stored."""
+        return figures.progress(self._store, run_id)
+
+    def record_preview(self, file_id: int, content_version: str, preview: NewPreview) -> None:
+        """A worker stored a small picture of the original."""
+        previews.record_preview(self._store, file_id, content_version, preview)
+
+    def preview(self, file_id: int) -> PreviewRecord | None:
+        """The preview of the image's present content."""
         return previews.preview(self._store, file_id)
 
     def preview_bytes(self) -> int:
-        """Bytes that all stored previews have."""
+        """Bytes of all stored previews."""
         return previews.preview_bytes(self._store)

@@ -284,14 +284,3 @@ class RunFigures:
     def seconds(self) -> float | None:
         """Return wall seconds from planning to the summary; None while the run goes on."""
         return None if self.finished_at is None else (self.finished_at - self.started_at).total_seconds()
-
-
-@dataclass(frozen=True, slots=True)
-class NewPreview:
-    """A small picture of an original that a worker made and stored, for people to look at."""
-
-    uri: str
-    format: str  # jpeg, webp
-    width: int
-    height: int
-    size_bytes: int

@@ -266,3 +266,19 @@ current_image_analyses = table(
     column("cost_usd", Double),
     column("analysed_at", UtcDateTime),
 )
+
+# -- the web pages' previews -------------------------------------------------------------------------------------------
+# A small picture of the original for people to look at, made by a worker; one for each content of an image. Nova never
+# sees it.
+image_previews = Table(
+    "image_previews",
+    metadata,
+    Column("file_id", Id, primary_key=True, autoincrement=False),
+    Column("content_version", Text, primary_key=True),
+    Column("uri", Text, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)

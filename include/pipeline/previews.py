@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.catalog.records import NewPreview, SourceImage
+from include.catalog.browse_records import NewPreview
+from include.catalog.records import SourceImage
 from include.imaging import DecodeWorkers, Preview, PreviewRequest, ProxyError
 from include.pipeline.settings import Settings
 from include.storage.errors import StorageError
@@ -31,7 +32,6 @@ class PreviewKeeper:
     catalog: Catalog
     s3: Any
     settings: Settings
-    run_id: str
     workers: DecodeWorkers
     scratch: Path
 
@@ -68,4 +68,4 @@ class PreviewKeeper:
             log.warning("image %s: its preview was not stored: %s", image.file_id, error)
             return
         kept = NewPreview(stored.uri, preview.format, preview.width, preview.height, preview.size_bytes)
-        self.catalog.record_preview(self.run_id, image.file_id, image.content_version, kept)
+        self.catalog.record_preview(image.file_id, image.content_version, kept)

@@ -101,7 +101,7 @@ class ProxyStage:
             tempfile.TemporaryDirectory(prefix="image-proxy-", dir=self.settings.temp_dir) as scratch,
             DecodeWorkers(count, _limits(self.settings)) as workers,
         ):
-            previews = PreviewKeeper(self.catalog, self.s3, self.settings, run_id, workers, Path(scratch))
+            previews = PreviewKeeper(self.catalog, self.s3, self.settings, workers, Path(scratch))
             image = _OneImage(self, run_id, owner, workers, Path(scratch), previews)
             counts.update(work_through(batch, image.decide, count + TRANSFER_THREADS, self.stop))
         return counts
