@@ -7,6 +7,7 @@ the package out of that scan, and everybody imports it by its bare name (`image_
 from typing import ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
+from image_proxy.links import ImagesLink
 from image_proxy.web.lazy import LazyApp, load
 
 
@@ -17,5 +18,12 @@ class ImageProxyPlugin(AirflowPlugin):
     fastapi_apps: ClassVar = [{"name": "image_proxy", "url_prefix": "/image-proxy", "app": LazyApp(load)}]
     external_views: ClassVar = [
         # Without a leading slash: it is resolved against Airflow's own base path.
-        {"name": "Image proxies", "href": "image-proxy/pages/", "url_route": "image-proxies", "destination": "nav"}
+        {"name": "Image proxies", "href": "image-proxy/pages/", "url_route": "image-proxies", "destination": "nav"},
+        {
+            "name": "Image proxies",
+            "href": "image-proxy/pages/runs/{DAG_ID}/{RUN_ID}",
+            "url_route": "image-proxies-run",
+            "destination": "dag_run",
+        },
     ]
+    operator_extra_links: ClassVar = [ImagesLink()]

@@ -18,6 +18,7 @@ from include.catalog import (
     results,
     runs,
     selection,
+    targets,
 )
 from include.catalog.browse_records import (
     AnalysisEntry,
@@ -57,6 +58,7 @@ from include.catalog.records import (
     WorkKey,
 )
 from include.catalog.store import Store
+from include.catalog.targets import TargetFigures
 
 
 class Catalog:
@@ -260,3 +262,7 @@ class Catalog:
     def preview_bytes(self) -> int:
         """Bytes of all stored previews."""
         return previews.preview_bytes(self._store)
+
+    def target_figures(self, seconds_limit: float) -> TargetFigures:
+        """What the targets are held against, measured."""
+        return targets.target_figures(self._store, seconds_limit)

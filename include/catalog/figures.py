@@ -163,7 +163,8 @@ def _good() -> ColumnElement[bool]:
     return and_(_p.superseded_at.is_(None), _p.status != Outcome.FAILED.value)
 
 
-def _newest_good() -> ColumnElement[bool]:
+def newest_good() -> ColumnElement[bool]:
+    """Rows of `image_proxies` that count: of each image the newest current one that is not a failure."""
     other = image_proxies.alias("other")
     o = other.c
     newer = exists(
@@ -191,7 +192,7 @@ def _sums(key: Label[Any]) -> Select[Any]:
             func.avg(_p.saving_ratio).label("mean_saving_ratio"),
         )
         .select_from(image_proxies.join(files, files.c.id == _p.file_id))
-        .where(_newest_good())
+        .where(newest_good())
     )
 
 

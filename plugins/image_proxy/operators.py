@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from image_proxy.links import ImagesLink
 from include.catalog.records import Outcome
 from include.pipeline.identity import RunIdentity, Window, window_of
 from include.pipeline.params import InvalidParams, PipelineParams, parse_params
@@ -117,6 +118,7 @@ class ImageProxyOperator(_CatalogOperator):
     """
 
     template_fields: Sequence[str] = ("batch", "file_ids", "bucket")
+    operator_extra_links = (ImagesLink(),)
     ui_color = "#dff3e4"
 
     def __init__(
@@ -210,6 +212,7 @@ class NovaAnalysisOperator(_CatalogOperator):
     """
 
     template_fields: Sequence[str] = ("batch",)
+    operator_extra_links = (ImagesLink(),)
     ui_color = "#efe6fa"
 
     def __init__(self, *, batch: Mapping[str, Any], **kwargs: Any) -> None:

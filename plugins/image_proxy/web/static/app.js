@@ -53,6 +53,12 @@
   // -- dialogs: confirm() is blocked in Airflow's frame -------------------------------------------------------------
   document.addEventListener("click", (event) => {
     if (event.target.closest("[data-close]")) event.target.closest("dialog").close();
+    if (event.target.closest("[data-dismiss]")) event.target.closest("section").remove();
+    const opens = event.target.closest("[data-open]");
+    if (opens) document.getElementById(opens.dataset.open).showModal();
+  });
+  document.body.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.detail.elt.matches("[data-close-after]")) event.detail.elt.closest("dialog").close();
   });
   document.body.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target.id === "dialog-body") {

@@ -37,19 +37,42 @@
     };
   }
 
+  // Each chart: which figures of a day it shows, in which colour and unit; `sum` adds them up over the days.
+  const CHARTS = {
+    bytes: { unit: "bytes", series: [["originals", "bytes_original", "--series-1"], ["Nova reads", "bytes_served", "--series-2"]] },
+    storage: { unit: "bytes", sum: true, series: [["originals", "bytes_original", "--series-1"], ["sent to S3", "bytes_uploaded", "--series-2"]] },
+    cost: { unit: "dollars", series: [["paid", "cost_usd", "--series-2"], ["projected", "cost_usd_projected", "--series-3"]] },
+  };
+  let days = [];
+
+  function column(name, sum) {
+    let total = 0;
+    return days.map((day) => {
+      if (!sum) return day[name];
+      total += day[name] || 0;
+      return total;
+    });
+  }
+
   function draw() {
     for (const chart of charts.splice(0)) chart.destroy();
-    for (const place of document.querySelectorAll(".chart[data-source]")) {
-      const source = JSON.parse(document.getElementById(place.dataset.source).textContent);
-      if (source.days.length === 0) continue;
-      const stamps = source.days.map((day) => Date.parse(`${day}T00:00:00Z`) / 1000);
-      const width = Math.max(260, place.clientWidth);
-      const data = [stamps, ...source.series.map((one) => one.values)];
-      charts.push(new uPlot(options(place, source.series, formats[source.unit], width), data, place));
+    for (const place of document.querySelectorAll("[data-chart]")) {
+      if (days.length === 0) {
+        place.textContent = "Nothing measured yet";
+        continue;
+      }
+      const { unit, sum, series } = CHARTS[place.dataset.chart];
+      const stamps = days.map((day) => Date.parse(`${day.group}T00:00:00Z`) / 1000);
+      const data = [stamps, ...series.map(([, name]) => column(name, sum))];
+      const shown = series.map(([label, , colour]) => ({ label, colour }));
+      charts.push(new uPlot(options(place, shown, formats[unit], Math.max(260, place.clientWidth)), data, place));
     }
   }
   let waiting = 0;
   window.addEventListener("resize", () => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(draw); });
   document.addEventListener("themechange", draw);
-  draw();
+  fetch("savings/chart.json", { credentials: "same-origin" })
+    .then((answer) => (answer.ok ? answer.json() : Promise.reject(new Error(answer.status))))
+    .then((found) => { days = found.days; draw(); })
+    .catch(() => { for (const place of document.querySelectorAll("[data-chart]")) place.textContent = "The figures could not be fetched"; });
 })();
