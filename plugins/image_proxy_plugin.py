@@ -18,9 +18,9 @@ class ImageProxyPlugin(AirflowPlugin):
     fastapi_apps: ClassVar = [{"name": "image_proxy", "url_prefix": "/image-proxy", "app": LazyApp(load)}]
     external_views: ClassVar = [
         # Without a leading slash: it is resolved against Airflow's own base path.
-        {"name": "Image proxies", "href": "image-proxy/pages/", "url_route": "image-proxies", "destination": "nav"},
+        {"name": "Images", "href": "image-proxy/pages/", "url_route": "image-proxies", "destination": "nav"},
         {
-            "name": "Image proxies",
+            "name": "Images",
             "href": "image-proxy/pages/runs/{DAG_ID}/{RUN_ID}",
             "url_route": "image-proxies-run",
             "destination": "dag_run",
