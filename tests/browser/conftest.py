@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, FrameLocator, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, FrameLocator, Page, expect, sync_playwright
 
 from include.catalog.records import NewImage
 from include.local.airflow import USER
@@ -26,7 +26,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-SECONDS = 60.0
+SECONDS = 120.0  # for what takes a second on a machine with nothing else to do
 PAGES = "/image-proxy/pages"
 
 Value = TypeVar("Value")
@@ -35,6 +35,7 @@ Value = TypeVar("Value")
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     program = require_chromium()
+    expect.set_options(timeout=SECONDS * 1000)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         yield started
@@ -44,11 +45,12 @@ def browser() -> Iterator[Browser]:
 def sign_in(context: BrowserContext, url: str, password: str) -> None:
     """Log in by Airflow's own form."""
     page = context.new_page()
+    page.set_default_timeout(SECONDS * 1000)
     page.goto(f"{url}/")
     page.locator("input[name=username]").fill(USER)
     page.locator("input[type=password]").fill(password)
     page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("link", name="Dags").first.wait_for(timeout=SECONDS * 1000)
+    page.get_by_role("link", name="Dags").first.wait_for()
     page.close()
 
 

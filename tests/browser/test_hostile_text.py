@@ -1,4 +1,4 @@
-"""Scripts in every text that others write: file names, addresses, a model's words, failures. Shown as text, never run."""
+"""Scripts in every text that others write: names, addresses, a model's words, failures. Shown as text, never run."""
 
 from __future__ import annotations
 

@@ -102,6 +102,10 @@
     for (const stage of all(".stage[data-width]", root)) {
       const [width, height] = [Number(stage.dataset.width), Number(stage.dataset.height)];
       stage.style.aspectRatio = `${width} / ${height}`;
+      for (const name of all(".name-of", stage)) {
+        name.style.left = `${Number(name.dataset.x) / 10}%`;
+        name.style.top = `${Number(name.dataset.y) / 10}%`;
+      }
       stage.style.maxWidth = `min(100%, ${Math.round((760 * width) / height)}px)`;
     }
   }
@@ -111,7 +115,9 @@
       stage.style.setProperty("--at", `${event.target.value}%`);
       event.target.setAttribute("aria-valuetext", `${event.target.value} % of the width shows the original`);
     }
-    if (event.target.id === "show-boxes") document.getElementById("boxes").toggleAttribute("hidden", !event.target.checked);
+    if (event.target.id === "show-boxes") {
+      for (const part of all("#boxes, .name-of")) part.toggleAttribute("hidden", !event.target.checked);
+    }
   });
   document.addEventListener("pointerdown", (event) => {
     const stage = event.target.closest(".stage[data-slides]");

@@ -14,15 +14,16 @@
   const formats = { bytes, dollars };
   const charts = [];
 
-  function options(place, series, format, width) {
+  function options(stamps, series, format, width) {
+    const every = Math.max(1, Math.ceil(stamps.length / Math.max(2, width / 90)));
     const grid = { stroke: css("--line"), width: 1 };
     const axis = { stroke: css("--fg-muted"), grid, ticks: grid, font: "12px system-ui, sans-serif" };
     return {
       width, height: 220, tzDate: (stamp) => uPlot.tzDate(new Date(stamp * 1000), "UTC"),
       cursor: { y: false }, legend: { show: true, live: true },
-      scales: { x: { time: true, range: (_, low, high) => [low - DAY / 2, high + DAY / 2] }, y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.1 : 1] } },
+      scales: { x: { time: true, range: [stamps[0] - DAY * 0.6, stamps[stamps.length - 1] + DAY * 0.6] }, y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.1 : 1] } },
       axes: [
-        { ...axis, space: 70, incrs: [DAY, 2 * DAY, 7 * DAY, 28 * DAY], values: (_, stamps) => stamps.map((stamp) => new Date(stamp * 1000).toISOString().slice(5, 10)) },
+        { ...axis, splits: () => stamps.filter((_, number) => number % every === 0), values: (_, shown) => shown.map((stamp) => new Date(stamp * 1000).toISOString().slice(5, 10)) },
         { ...axis, size: 72, values: (_, values) => values.map(format) },
       ],
       series: [
@@ -40,8 +41,8 @@
   // Each chart: which figures of a day it shows, in which colour and unit; `sum` adds them up over the days.
   const CHARTS = {
     bytes: { unit: "bytes", series: [["originals", "bytes_original", "--series-1"], ["Nova reads", "bytes_served", "--series-2"]] },
-    storage: { unit: "bytes", sum: true, series: [["originals", "bytes_original", "--series-1"], ["sent to S3", "bytes_uploaded", "--series-2"]] },
-    cost: { unit: "dollars", series: [["paid", "cost_usd", "--series-2"], ["projected", "cost_usd_projected", "--series-3"]] },
+    storage: { unit: "bytes", sum: true, series: [["originals, added up", "bytes_original", "--series-1"], ["sent to S3, added up", "bytes_uploaded", "--series-2"]] },
+    cost: { unit: "dollars", series: [["paid (measured)", "cost_usd", "--series-2"], ["projected (estimate)", "cost_usd_projected", "--series-3"]] },
   };
   let days = [];
 
@@ -65,7 +66,7 @@
       const stamps = days.map((day) => Date.parse(`${day.group}T00:00:00Z`) / 1000);
       const data = [stamps, ...series.map(([, name]) => column(name, sum))];
       const shown = series.map(([label, , colour]) => ({ label, colour }));
-      charts.push(new uPlot(options(place, shown, formats[unit], Math.max(260, place.clientWidth)), data, place));
+      charts.push(new uPlot(options(stamps, shown, formats[unit], Math.max(260, place.clientWidth)), data, place));
     }
   }
   let waiting = 0;
