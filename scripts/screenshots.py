@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+
 from include.local.airflow import ROOT, USER, AirflowStack
 from include.local.laptop import Laptop, laptop
 from include.local.registration import register_folders
