@@ -193,13 +193,19 @@ def _has_status(status: ImageStatus, now: datetime) -> ColumnElement[bool]:
         ImageStatus.PENDING: and_(not_(has_row), not_(held)),
         ImageStatus.IN_PROGRESS: held,
         ImageStatus.PROXIED: _current(image_proxies, _p.status == Outcome.PROXIED.value),
-        ImageStatus.KEPT: _current(image_proxies, _p.status == Outcome.KEPT.value),
-        ImageStatus.FAILED: and_(_current(image_proxies, _p.status == Outcome.FAILED.value), not_(good)),
+        ImageStatus.KEPT: _rare(Outcome.KEPT),
+        ImageStatus.FAILED: and_(_rare(Outcome.FAILED), not_(good)),
         ImageStatus.NOT_AN_IMAGE: not_(_is_image()),
         ImageStatus.ANALYSED: analysed,
         ImageStatus.NOT_ANALYSED: and_(good, not_(analysed)),
     }
     return conditions[status]
+
+
+def _rare(status: Outcome) -> ColumnElement[bool]:
+    """Few images have it: they are found by the status first, or else every image would be looked up in vain."""
+    these = select(_p.file_id).where(_p.superseded_at.is_(None), _p.status == status.value)
+    return and_(_f.id.in_(these), _current(image_proxies, _p.status == status.value))
 
 
 def _current(table: Table, *which: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -316,6 +316,16 @@ class SavingsRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Savings:
+    """A table of savings, the sum over everything, and the moment it was read."""
+
+    by: SavingsGroup
+    groups: tuple[SavingsRow, ...]
+    total: SavingsRow
+    as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class FailureReason:
     """How many images have this failure now."""
 

@@ -34,10 +34,12 @@ from include.catalog.browse_records import (
     PreviewRecord,
     ProxyEntry,
     RunProgress,
+    Savings,
     SavingsGroup,
     SavingsRow,
 )
 from include.catalog.columns import Clock, utc_now
+from include.catalog.kept import Kept
 from include.catalog.records import (
     ClaimedBatch,
     Failure,
@@ -66,6 +68,8 @@ class Catalog:
 
     def __init__(self, engine: Engine, clock: Clock = utc_now) -> None:
         self._store = Store(engine, clock)
+        self._savings = figures.SavingsFigures(self._store)
+        self._targets = Kept(self._store, targets.target_figures)
 
     # -- what exists, and what is left to do ---------------------------------------------------------------------
 
@@ -225,11 +229,15 @@ class Catalog:
 
     def savings(self, group: SavingsGroup, limit: int = figures.GROUPS) -> tuple[SavingsRow, ...]:
         """Measured savings by day, run, format or size class."""
-        return figures.savings(self._store, group, limit)
+        return self._savings.by(group, limit).groups
+
+    def savings_table(self, group: SavingsGroup, limit: int = figures.GROUPS) -> Savings:
+        """The same with the total and the moment of reading."""
+        return self._savings.by(group, limit)
 
     def savings_total(self) -> SavingsRow:
         """Measured savings over everything."""
-        return figures.savings_total(self._store)
+        return self._savings.total()
 
     def failure_reasons(self) -> tuple[FailureReason, ...]:
         """How many images have which failure now."""
@@ -259,10 +267,6 @@ class Catalog:
         """The preview of the image's present content."""
         return previews.preview(self._store, file_id)
 
-    def preview_bytes(self) -> int:
-        """Bytes of all stored previews."""
-        return previews.preview_bytes(self._store)
-
-    def target_figures(self, seconds_limit: float) -> TargetFigures:
+    def target_figures(self) -> TargetFigures:
         """What the targets are held against, measured."""
-        return targets.target_figures(self._store, seconds_limit)
+        return self._targets.get()

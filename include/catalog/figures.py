@@ -6,15 +6,15 @@ several recipes the newest counts, once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Label,
+    Date,
     Select,
     String,
     Table,
@@ -38,9 +38,11 @@ from include.catalog.browse_records import (
     FailurePage,
     FailureReason,
     RunProgress,
+    Savings,
     SavingsGroup,
     SavingsRow,
 )
+from include.catalog.kept import Kept
 from include.catalog.records import Outcome, Stage
 from include.catalog.runs import final_outcome, load_run
 from include.catalog.store import Store
@@ -48,28 +50,42 @@ from include.catalog.tables import files, image_analyses, image_attempts, image_
 
 UNKNOWN = "unknown"
 # Upper bounds (exclusive) of the classes of originals by size; what is larger is the last class.
-SIZE_CLASSES = (("under 100 kB", 100_000), ("100 kB to 1 MB", 1_000_000), ("1 to 5 MB", 5_000_000))
-SIZE_CLASSES_END = (("5 to 20 MB", 20_000_000), ("over 20 MB", None))
+SIZE_CLASSES = (
+    ("under 100 kB", 100_000),
+    ("100 kB to 1 MB", 1_000_000),
+    ("1 to 5 MB", 5_000_000),
+    ("5 to 20 MB", 20_000_000),
+)
+LARGEST = "20 MB and over"
 GROUPS = 400  # rows of one table of savings: the newest days or runs
+TOTAL = "total"
 
 _p = image_proxies.c
 
 
-def savings(store: Store, group: SavingsGroup, limit: int = GROUPS) -> tuple[SavingsRow, ...]:
-    """Measured savings by group: days and runs newest first, formats and sizes by what they save."""
-    with store.reading() as connection:
-        key = _group(group, connection).label("group_key")
-        rows = [dict(row) for row in connection.execute(_savings(key, group, limit)).mappings()]
-        calls = _calls(connection, group, limit) if group in (SavingsGroup.DAY, SavingsGroup.RUN) else {}
-    return tuple(_savings_row(row, calls) for row in rows)
+class SavingsFigures:
+    """Savings, summed over every current proxy once and kept until a row is added; safe to share between threads."""
 
+    def __init__(self, store: Store) -> None:
+        self._kept = Kept(store, _sum_up)
 
-def savings_total(store: Store) -> SavingsRow:
-    """The same over everything, with the costs of all calls."""
-    with store.reading() as connection:
-        row = dict(connection.execute(_sums(literal("total").label("group_key"))).mappings().one())
-        calls = connection.execute(select(*(v.label(k) for k, v in CALL_SUMS.items())).where(image_attempts.c.called))
-        return _savings_row(row, {"total": dict(calls.mappings().one())})
+    def by(self, group: SavingsGroup, limit: int = GROUPS) -> Savings:
+        """Measured savings by group: days and runs newest first, formats and sizes by what they save."""
+        sums = self._kept.get()
+        number = list(SavingsGroup).index(group)
+        rows = _grouped(sums.cells, lambda cell: cell.group[number])
+        if group is SavingsGroup.DAY:
+            found = [_priced(rows[day], sums.calls_by_day.get(day)) for day in sorted(rows, reverse=True)]
+        elif group is SavingsGroup.RUN:
+            newest = sorted(rows, key=lambda run: (sums.last_made[run], run), reverse=True)
+            found = [_priced(rows[run], sums.calls_by_run.get(run)) for run in newest]
+        else:
+            found = sorted(rows.values(), key=lambda row: (-row.bytes_saved, row.group))
+        return Savings(group, tuple(found[:limit]), _total(sums), sums.as_of)
+
+    def total(self) -> SavingsRow:
+        """The same over everything, with the costs of all calls."""
+        return _total(self._kept.get())
 
 
 def failure_reasons(store: Store) -> tuple[FailureReason, ...]:
@@ -159,99 +175,140 @@ def progress(store: Store, run_id: str) -> RunProgress:
 # -- savings -----------------------------------------------------------------------------------------------------------
 
 
-def _good() -> ColumnElement[bool]:
-    return and_(_p.superseded_at.is_(None), _p.status != Outcome.FAILED.value)
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """Sums over the images that share day, run, format and size class (in the order of SavingsGroup)."""
+
+    group: tuple[str, str, str, str]
+    images: int
+    kept: int
+    bytes_original: int
+    bytes_served: int
+    bytes_saved: int
+    bytes_uploaded: int
+    bytes_avoided: int
+    ratios: float  # sum of the images' saving ratios
+    with_ratio: int
+    last_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    as_of: datetime
+    cells: tuple[_Cell, ...]
+    last_made: Mapping[str, int]  # by run: its newest proxy
+    calls_by_day: Mapping[str, Mapping[str, Any]]
+    calls_by_run: Mapping[str, Mapping[str, Any]]
+
+
+def _sum_up(store: Store) -> _Sums:
+    as_of = store.now()
+    with store.reading() as connection:
+        cells = tuple(_Cell(tuple(row[:4]), *_whole(row[4:])) for row in connection.execute(_cells(connection)))
+        by_day = _calls(connection, _day(image_attempts.c.recorded_at, connection))
+        by_run = _calls(connection, image_attempts.c.run_id)
+    last_made: dict[str, int] = {}
+    for cell in cells:
+        last_made[cell.group[1]] = max(cell.last_id, last_made.get(cell.group[1], 0))
+    return _Sums(as_of, cells, last_made, by_day, by_run)
+
+
+def _total(sums: _Sums) -> SavingsRow:
+    empty = SavingsRow(TOTAL, 0, 0, 0, 0, 0, 0, 0, None)
+    return _priced(_grouped(sums.cells, lambda _cell: TOTAL).get(TOTAL, empty), _added(sums.calls_by_run.values()))
+
+
+def _cells(connection: Connection) -> Select[Any]:
+    in_s3 = files.c.uri.like("s3://%")
+    stored = case((_p.status == Outcome.PROXIED.value, _p.proxy_bytes), else_=_p.bytes_uploaded)
+    keys = [key.label(f"key_{number}") for number, key in enumerate(_keys(connection))]
+    return (
+        select(
+            *keys,
+            func.count(),
+            func.count(case((_p.status == Outcome.KEPT.value, 1))),
+            func.sum(_p.original_bytes),
+            func.sum(_p.proxy_bytes),
+            func.sum(_p.saved_bytes),
+            func.sum(_p.bytes_uploaded),
+            func.sum(case((in_s3, -stored), else_=_p.original_bytes - stored)),
+            func.sum(_p.saving_ratio),
+            func.count(_p.saving_ratio),
+            func.max(_p.id),
+        )
+        .select_from(image_proxies.join(files, files.c.id == _p.file_id))
+        .where(newest_good())
+        .group_by(*(text(key.name) for key in keys))
+    )
+
+
+def _keys(connection: Connection) -> list[ColumnElement[Any]]:
+    classes = [(_p.original_bytes < bound, name) for name, bound in SIZE_CLASSES]
+    return [
+        _day(_p.created_at, connection),
+        _p.run_id,
+        func.coalesce(func.lower(files.c.format), UNKNOWN),
+        case(*classes, else_=LARGEST),
+    ]
 
 
 def newest_good() -> ColumnElement[bool]:
     """Rows of `image_proxies` that count: of each image the newest current one that is not a failure."""
-    other = image_proxies.alias("other")
-    o = other.c
-    newer = exists(
-        select(o.id).where(
-            o.file_id == _p.file_id, o.id > _p.id, o.superseded_at.is_(None), o.status != Outcome.FAILED.value
-        )
-    )
-    return and_(_good(), not_(newer))
-
-
-def _sums(key: Label[Any]) -> Select[Any]:
-    in_s3 = files.c.uri.like("s3://%")
-    stored = case((_p.status == Outcome.PROXIED.value, _p.proxy_bytes), else_=_p.bytes_uploaded)
-    avoided = case((in_s3, -stored), else_=_p.original_bytes - stored)
-    return (
-        select(
-            key,
-            func.count().label("images"),
-            func.count(case((_p.status == Outcome.KEPT.value, 1))).label("kept"),
-            func.sum(_p.original_bytes).label("bytes_original"),
-            func.sum(_p.proxy_bytes).label("bytes_served"),
-            func.sum(_p.saved_bytes).label("bytes_saved"),
-            func.sum(_p.bytes_uploaded).label("bytes_uploaded"),
-            func.sum(avoided).label("bytes_avoided"),
-            func.avg(_p.saving_ratio).label("mean_saving_ratio"),
-        )
-        .select_from(image_proxies.join(files, files.c.id == _p.file_id))
-        .where(newest_good())
-    )
-
-
-def _savings(key: Label[Any], group: SavingsGroup, limit: int) -> Select[Any]:
-    order: ColumnElement[Any] = func.sum(_p.saved_bytes).desc()
-    if group is SavingsGroup.DAY:
-        order = text("group_key DESC")  # type: ignore[assignment]
-    elif group is SavingsGroup.RUN:
-        order = func.max(_p.created_at).desc()
-    return _sums(key).group_by(text("group_key")).order_by(order).limit(limit)
-
-
-def _group(group: SavingsGroup, connection: Connection) -> ColumnElement[str]:
-    match group:
-        case SavingsGroup.DAY:
-            return _day(_p.created_at, connection)
-        case SavingsGroup.RUN:
-            return _p.run_id
-        case SavingsGroup.FORMAT:
-            return func.coalesce(func.lower(files.c.format), UNKNOWN)
-        case SavingsGroup.SIZE:
-            classes = [(_p.original_bytes < bound, name) for name, bound in (*SIZE_CLASSES, SIZE_CLASSES_END[0])]
-            return case(*classes, else_=SIZE_CLASSES_END[1][0])
+    good = and_(_p.superseded_at.is_(None), _p.status != Outcome.FAILED.value)
+    o = image_proxies.alias("other").c
+    newer = and_(o.file_id == _p.file_id, o.id > _p.id, o.superseded_at.is_(None), o.status != Outcome.FAILED.value)
+    return and_(good, not_(exists(select(o.id).where(newer))))
 
 
 def _day(moment: ColumnElement[datetime], connection: Connection) -> ColumnElement[str]:
     """The UTC day as text: 2026-11-22."""
     if connection.dialect.name == "postgresql":
-        return func.to_char(func.timezone("UTC", moment), "YYYY-MM-DD")
+        return sql_cast(sql_cast(func.timezone("UTC", moment), Date), String)
     return func.substr(sql_cast(moment, String), 1, 10)
 
 
-def _calls(connection: Connection, group: SavingsGroup, limit: int) -> dict[str, Mapping[str, Any]]:
-    attempt = image_attempts.c
-    key = _day(attempt.recorded_at, connection) if group is SavingsGroup.DAY else attempt.run_id
+def _calls(connection: Connection, key: ColumnElement[str]) -> dict[str, Mapping[str, Any]]:
     sums = (value.label(name) for name, value in CALL_SUMS.items())
-    query = select(key.label("group_key"), *sums).where(attempt.called).group_by(text("group_key"))
-    rows = connection.execute(query.order_by(func.max(attempt.id).desc()).limit(limit)).mappings()
-    return {row["group_key"]: dict(row) for row in rows}
+    query = select(key.label("group_key"), *sums).where(image_attempts.c.called).group_by(text("group_key"))
+    return {row["group_key"]: dict(row) for row in connection.execute(query).mappings()}
 
 
-def _savings_row(row: Mapping[str, Any], calls: Mapping[str, Mapping[str, Any]]) -> SavingsRow:
-    whole = ("images", "kept", "bytes_original", "bytes_served", "bytes_saved", "bytes_uploaded", "bytes_avoided")
-    ratio = row["mean_saving_ratio"]
-    saved = SavingsRow(
-        group=row["group_key"],
-        mean_saving_ratio=None if ratio is None else float(ratio),
-        **{name: int(row[name] or 0) for name in whole},
-    )
-    call = calls.get(saved.group)
-    if call is None:
-        return replace(saved, nova_calls=0, stand_in_calls=0) if calls else saved
-    return replace(
-        saved,
-        nova_calls=call["calls"],
-        stand_in_calls=call["stand_in_calls"],
-        cost_usd=call["cost_usd"],
-        cost_usd_projected=call["cost_usd_projected"],
-    )
+def _whole(values: Sequence[Any]) -> list[Any]:
+    """Sums as plain numbers: PostgreSQL answers decimals, and null over nothing but nulls."""
+    *first, ratios, with_ratio, last_id = values
+    return [*(int(value or 0) for value in first), float(ratios or 0.0), int(with_ratio), int(last_id)]
+
+
+def _grouped(cells: Sequence[_Cell], key: Callable[[_Cell], str]) -> dict[str, SavingsRow]:
+    groups: dict[str, list[_Cell]] = {}
+    for cell in cells:
+        groups.setdefault(key(cell), []).append(cell)
+    return {name: _row(name, members) for name, members in groups.items()}
+
+
+def _row(name: str, cells: Sequence[_Cell]) -> SavingsRow:
+    names = ("images", "kept", "bytes_original", "bytes_served", "bytes_saved", "bytes_uploaded", "bytes_avoided")
+    sums = {field: sum(getattr(cell, field) for cell in cells) for field in names}
+    with_ratio = sum(cell.with_ratio for cell in cells)
+    mean = sum(cell.ratios for cell in cells) / with_ratio if with_ratio else None
+    return SavingsRow(group=name, mean_saving_ratio=mean, **sums)
+
+
+def _added(calls: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """All calls together; a cost is null where no call carries one."""
+    total: dict[str, Any] = {"calls": 0, "stand_in_calls": 0, "cost_usd": None, "cost_usd_projected": None}
+    for call in calls:
+        for name, before in total.items():
+            if call[name] is not None:
+                total[name] = (before or 0) + call[name]
+    return total
+
+
+def _priced(row: SavingsRow, calls: Mapping[str, Any] | None) -> SavingsRow:
+    if calls is None:
+        return replace(row, nova_calls=0, stand_in_calls=0)
+    names = ("stand_in_calls", "cost_usd", "cost_usd_projected")
+    return replace(row, nova_calls=calls["calls"], **{name: calls[name] for name in names})
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, select
 
 from include.catalog.browse_records import NewPreview, PreviewRecord
 from include.catalog.store import Store, upsert
@@ -31,9 +31,3 @@ def preview(store: Store, file_id: int) -> PreviewRecord | None:
     with store.reading() as connection:
         row = connection.execute(query).one_or_none()
     return None if row is None else PreviewRecord(*row)
-
-
-def preview_bytes(store: Store) -> int:
-    """Bytes of all stored previews: storage that is spent for people, not for Nova."""
-    with store.reading() as connection:
-        return int(connection.scalar(select(func.sum(image_previews.c.bytes))) or 0)

@@ -160,6 +160,13 @@ Index(
 )
 Index("ix_image_proxies_run", image_proxies.c.run_id, image_proxies.c.file_id)
 Index("ix_image_proxies_proxy_file_id", image_proxies.c.proxy_file_id)
+Index(  # the few of a rare status among the many
+    "ix_image_proxies_status",
+    image_proxies.c.status,
+    image_proxies.c.file_id,
+    sqlite_where=_current_proxy,
+    postgresql_where=_current_proxy,
+)
 
 image_analyses = Table(
     "image_analyses",
@@ -210,6 +217,13 @@ Index(
 )
 Index("ix_image_analyses_run", image_analyses.c.run_id, image_analyses.c.file_id)
 Index("ix_image_analyses_proxy_id", image_analyses.c.proxy_id)
+Index(
+    "ix_image_analyses_status",
+    image_analyses.c.status,
+    image_analyses.c.file_id,
+    sqlite_where=_current_analysis,
+    postgresql_where=_current_analysis,
+)
 
 image_attempts = Table(
     "image_attempts",

@@ -24,7 +24,7 @@ def stored(ground: Ground, name: str) -> Image.Image | None:
     bucket, _, key = preview.uri.removeprefix("s3://").partition("/")
     content = ground.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     assert len(content) == preview.bytes
-    assert ground.catalog.preview_bytes() >= preview.bytes
+    assert ground.catalog.target_figures().preview_bytes >= preview.bytes
     return Image.open(io.BytesIO(content))
 
 

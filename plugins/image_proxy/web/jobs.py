@@ -5,6 +5,7 @@ Functions here are called by the API and by the pages alike, in a thread of the 
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,16 +87,20 @@ def start(user: BaseUser, params: PipelineParams) -> str:
 
 
 def start_one(user: BaseUser, params: PipelineParams, file_id: int, catalog: Catalog) -> str:
-    """Start a run for one image. 409, naming the job, when a run that has not ended is about to do it already.
+    """Start a run for this one image, whatever images the params name.
 
-    Run ids count up for an image, and Airflow keeps them unique: of two who ask at the same moment one is told of the
-    other's run.
+    409, naming the job, when a run that has not ended is about to do it already.
+
+    Run ids count up for an image, and Airflow keeps them unique. The number is taken before looking whether a run is
+    there: so of two who ask at the same moment, the second either sees the first's run or asks for its number.
     """
-    prefix = f"api__file_{file_id}_{'-'.join(params.stages)}_"
+    params = dataclasses.replace(params, file_ids=(file_id,))
+    prefix = f"api__file_{file_id}_"
     with create_session() as session:
         _require_startable(session)
-        _refuse_second(session, catalog, file_id, params)
         number = _next_number(session, prefix)
+    with create_session() as session:
+        _refuse_second(session, catalog, file_id, params)
     return _trigger(user, params, f"{prefix}{number}")
 
 

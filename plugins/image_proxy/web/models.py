@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Self
 
@@ -22,8 +21,6 @@ from include.catalog.browse_records import (
     FileRun,
     ImageStatus,
     ProxyEntry,
-    SavingsGroup,
-    SavingsRow,
 )
 from include.catalog.records import Stage
 from include.pipeline.survey import Survey
@@ -65,21 +62,6 @@ class FileDetailModel(_Answer):
     def of(cls, detail: FileDetail) -> Self:
         """Return the answer for one image."""
         return cls.model_validate(detail)
-
-
-class SavingsModel(_Answer):
-    """Measured savings, by group and over everything. Calls of the Nova stand-in are counted, and never priced."""
-
-    model_config = ConfigDict(title="Savings")
-
-    by: SavingsGroup
-    groups: list[SavingsRow]
-    total: SavingsRow
-
-    @classmethod
-    def of(cls, by: SavingsGroup, groups: Sequence[SavingsRow], total: SavingsRow) -> Self:
-        """Return the answer."""
-        return cls(by=by, groups=list(groups), total=total)
 
 
 class FailuresModel(_Answer):

@@ -59,10 +59,7 @@ class ProblemDocument(BaseModel):
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the entries of a route's `responses` for these statuses."""
-    return {
-        int(status): {"model": ProblemDocument, "description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {}}}
-        for status in statuses
-    }
+    return {int(status): {"model": ProblemDocument, "description": HTTPStatus(status).phrase} for status in statuses}
 
 
 def answer(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -122,7 +119,7 @@ def _invalid(errors: Sequence[Mapping[str, Any]]) -> Problem:
 
 
 def _code_of(status: int) -> str:
-    known = {401: "not_authenticated", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
+    known = {401: "not_authenticated", 413: "body_too_large"}
     return known.get(status, HTTPStatus(status).phrase.lower().replace(" ", "_"))
 
 

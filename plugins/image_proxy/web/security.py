@@ -12,14 +12,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from airflow.api_fastapi.auth.managers.base_auth_manager import BaseAuthManager  # noqa: F401  (fails early, and closed)
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import GetUserDep, bearer_scheme, get_user, requires_access_dag
 from airflow.api_fastapi.logging.decorators import action_logging
 from airflow.configuration import conf
-from fastapi import Depends, Request
+from fastapi import Depends, HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 
@@ -173,7 +172,8 @@ def _configured_origin() -> str | None:
 
 def _bounded(request: Request, receive: Receive) -> Receive:
     """Refuse a body above the limit, as announced or as it comes."""
-    too_large = Problem(413, "body_too_large", f"a request's body has at most {MAX_BODY_BYTES} bytes")
+    # FastAPI lets this kind through where it reads the body, and calls everything else a bad request.
+    too_large = HTTPException(413, f"a request's body has at most {MAX_BODY_BYTES} bytes")
     announced = Headers(scope=request.scope).get("content-length", "0")
     if not announced.isdecimal() or int(announced) > MAX_BODY_BYTES:
         raise too_large

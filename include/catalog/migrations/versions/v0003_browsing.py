@@ -1,4 +1,4 @@
-"""What people look at: previews of originals."""
+"""What people look at: previews of originals, and indexes that find images of a rare status."""
 
 from __future__ import annotations
 
@@ -14,8 +14,15 @@ ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 TIME = sa.DateTime(timezone=True)
 
 
+CURRENT = sa.column("superseded_at").is_(None)
+
+
 def upgrade() -> None:
-    """Make the table."""
+    """Make them."""
+    for table in ("image_proxies", "image_analyses"):
+        op.create_index(
+            f"ix_{table}_status", table, ["status", "file_id"], sqlite_where=CURRENT, postgresql_where=CURRENT
+        )
     op.create_table(
         "image_previews",
         sa.Column("file_id", ID, autoincrement=False, nullable=False),
@@ -31,5 +38,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Remove it."""
+    """Remove them."""
     op.drop_table("image_previews")
+    for table in ("image_proxies", "image_analyses"):
+        op.drop_index(f"ix_{table}_status", table)

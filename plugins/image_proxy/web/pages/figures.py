@@ -25,7 +25,6 @@ router = APIRouter()
 
 FAILURES = 50
 SHOWN_RUNS = 12
-SECONDS_LIMIT = 2.0
 LARGE_SAVING, STORAGE_SAVING, IN_TIME_SHARE = 0.80, 0.70, 0.95
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -83,12 +82,11 @@ Group = Annotated[SavingsGroup, Query()]
 
 
 def _savings(catalog: Catalog) -> dict[str, object]:
-    total, figures = catalog.savings_total(), catalog.target_figures(SECONDS_LIMIT)
-    previews = catalog.preview_bytes()
+    total, figures = catalog.savings_total(), catalog.target_figures()
     return {
         "total": total,
-        "previews": previews,
-        "targets": _targets(figures, previews),
+        "previews": figures.preview_bytes,
+        "targets": _targets(figures),
         "days": catalog.savings(SavingsGroup.DAY),
         "formats": catalog.savings(SavingsGroup.FORMAT),
         "sizes": catalog.savings(SavingsGroup.SIZE),
@@ -101,10 +99,12 @@ def _saving(row: SavingsRow) -> float | None:
     return 1 - row.bytes_served / row.bytes_original if row.bytes_original else None
 
 
-def _targets(found: TargetFigures, previews: int) -> tuple[Target, ...]:
+def _targets(found: TargetFigures) -> tuple[Target, ...]:
     ratio = found.large_mean_saving_ratio
     share = found.in_time_images / found.timed_images if found.timed_images else None
-    stored = 1 - (found.outside_stored_bytes + previews) / found.outside_bytes if found.outside_bytes else None
+    stored = (
+        1 - (found.outside_stored_bytes + found.preview_bytes) / found.outside_bytes if found.outside_bytes else None
+    )
     inside = f"; {found.inside_images:,} originals are in S3 anyway and left out" if found.inside_images else ""
     return (
         Target(

@@ -7,10 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from image_proxy.web.deployment import CatalogDep
-from image_proxy.web.models import FailuresModel, SavingsModel
+from image_proxy.web.models import FailuresModel
 from image_proxy.web.problems import documented
 from image_proxy.web.routers.files import CursorDep, Limit
-from include.catalog.browse_records import FailureReason, SavingsGroup
+from include.catalog.browse_records import FailureReason, Savings, SavingsGroup
 from include.catalog.records import Stage
 
 router = APIRouter(prefix="/api", tags=["figures"])
@@ -19,9 +19,9 @@ Code = Annotated[str | None, Query(max_length=100, description="Only failures wi
 
 
 @router.get("/savings", operation_id="get_savings", responses=documented(401, 403, 422))
-def get_savings(catalog: CatalogDep, by: SavingsGroup = SavingsGroup.DAY) -> SavingsModel:
-    """Measured savings by day, run, original's format or size class, and over everything."""
-    return SavingsModel.of(by, catalog.savings(by), catalog.savings_total())
+def get_savings(catalog: CatalogDep, by: SavingsGroup = SavingsGroup.DAY) -> Savings:
+    """Measured savings by day, run, original's format or size class, and over everything, as of a moment."""
+    return catalog.savings_table(by)
 
 
 @router.get("/failures", operation_id="list_failures", responses=documented(401, 403, 422))

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from image_proxy.web import jobs, waiting
@@ -166,9 +165,9 @@ def _undecided(decided: waiting.Decision, job_id: str) -> Problem:
 
 
 def _accepted(request: Request, job_id: str) -> JSONResponse:
-    body: BaseModel = AcceptedModel(
+    body = AcceptedModel(
         job_id=job_id,
         status_url=f"{root(request)}/v1/api/batch/{job_id}",
         message="a worker is at it; ask status_url, or make the same request again",
     )
-    return JSONResponse(body.model_dump(mode="json"), 202, headers={"Location": body.status_url})  # type: ignore[attr-defined]
+    return JSONResponse(body.model_dump(mode="json"), 202, headers={"Location": body.status_url})
