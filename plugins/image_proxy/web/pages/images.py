@@ -73,7 +73,7 @@ async def _images(request: Request, catalog: Catalog, wanted: Filters, after: Cu
         "filters": wanted,
         "working": None,
         "next_query": wanted.query(after=page.next_cursor.text()) if page.next_cursor else None,
-        "later": after is not None,
+        "after": after.text() if after else "",
         "may_write": await may_trigger(request),
     }
     if is_part(request):

@@ -61,7 +61,7 @@ def create_proxies(
     return _started(request, desk.create_proxies(desk.chosen(_body(filters, file_ids, everything))))
 
 
-@router.post("/batch/analyse/quote")
+@router.post("/batch/analyse/quote", dependencies=[audited("quote")])
 def quote(
     request: Request, desk: DeskDep, filters: FormFiltersDep, file_ids: FileIds = NO_IDS, everything: Everything = False
 ) -> HTMLResponse:
@@ -78,7 +78,7 @@ def analyse(request: Request, desk: DeskDep, file_ids: FileIds, max_cost_usd: Mo
     return _started(request, desk.analyse(ids, confirm=True, max_cost_usd=max_cost_usd))
 
 
-@router.post("/failures/retry/quote")
+@router.post("/failures/retry/quote", dependencies=[audited("quote")])
 def quote_retry(
     request: Request,
     desk: DeskDep,
