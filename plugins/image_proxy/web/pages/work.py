@@ -18,7 +18,7 @@ from image_proxy.web.problems import Problem
 from image_proxy.web.routers.batches import DeskDep, JobId
 from image_proxy.web.routers.files import FileId
 from image_proxy.web.security import CurrentUser, audited, may_change_runs
-from include.catalog.browse_records import ImageStatus
+from include.catalog.browse_records import FileEntry, ImageStatus
 from include.catalog.records import Stage
 from include.pipeline.params import PipelineParams
 
@@ -38,9 +38,9 @@ def create_proxy(request: Request, file_id: FileId, user: CurrentUser, catalog: 
     if entry is None:
         raise Problem(404, "unknown_file", f"there is no image {file_id}")
     if entry.status is not ImageStatus.PENDING:
-        return render(request, "card.html", file=entry, working=None, may_write=True)
+        return _card(request, entry, None)
     job_id = jobs.start_one(user, PipelineParams(stages=("proxy",)), file_id, catalog)
-    return render(request, "card.html", file=entry, working=job_id, may_write=True)
+    return _card(request, entry, job_id)
 
 
 @router.post("/images/{file_id}/retry", dependencies=[audited("retry")])
@@ -50,7 +50,7 @@ def retry_card(request: Request, file_id: FileId, desk: DeskDep) -> HTMLResponse
     if entry is None:
         raise Problem(404, "unknown_file", f"there is no image {file_id}")
     started = desk.retry(Stage.PROXY, file_ids=[file_id])
-    return render(request, "card.html", file=entry, working=started.job_id, may_write=True)
+    return _card(request, entry, started.job_id)
 
 
 @router.post("/batch/create-proxies", dependencies=[audited("create_proxies")])
@@ -125,6 +125,12 @@ def cancel(request: Request, job_id: JobId, user: CurrentUser, catalog: CatalogD
     """End a job; what is decided stays decided."""
     found = jobs.cancel(user, job_id, catalog)
     return render(request, "job.html", job=found, ended=True, headers={"HX-Trigger": "images-changed"})
+
+
+def _card(request: Request, entry: FileEntry, working: str | None) -> HTMLResponse:
+    """The image's card, for the one that stands there now: the list may have been swapped while this was asked for."""
+    headers = {"HX-Retarget": f"#card-{entry.file_id}", "HX-Reswap": "outerHTML"}
+    return render(request, "card.html", file=entry, working=working, may_write=True, headers=headers)
 
 
 def _body(filters: Filters, file_ids: list[int], everything: bool) -> BatchBody:
