@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from airflow.sdk import BaseOperatorLink, conf
 
@@ -25,5 +25,6 @@ class ImagesLink(BaseOperatorLink):
         batch = getattr(operator, "batch", None)
         if isinstance(batch, Mapping) and "batch_id" in batch:
             query["batch_id"] = str(batch["batch_id"])
-        base = conf.get("api", "base_url", fallback="").rstrip("/")
+        # Only the path: a worker need not know by which host name people reach the API server.
+        base = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
         return f"{base}{PAGES}?{urlencode(query)}"

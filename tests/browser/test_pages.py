@@ -104,6 +104,7 @@ def test_the_cost_is_said_before_nova_is_called(visit: Visit, register: Register
     ask.click()
     dialog.get_by_role("button", name="Analyse for about").click()
     expect(dialog).to_be_hidden()
+    expect(place.locator("#selection output")).to_have_text("Nothing selected")
     expect(place.locator(".job").first.get_by_role("status")).to_have_text("Done")
     expect(cards.locator(".stand-in")).to_have_count(2)
     assert nova_calls(visit.airflow) == calls + 2
@@ -161,7 +162,7 @@ def test_the_runs_tab_and_the_way_back_to_airflow(visit: Visit, register: Regist
     run = visit.airflow.trigger(stages=["proxy"])
     assert visit.airflow.wait(run) == "success"
     visit.page.goto(f"{visit.airflow.stack.url}/dags/{DAG_ID}/runs/{run}")
-    visit.page.get_by_role("tab", name="Images").or_(visit.page.get_by_role("link", name="Images")).last.click()
+    visit.page.locator("a[href*='plugin/image-proxies-run']").click()
     place = visit.page.frame_locator("iframe")
     expect(place.get_by_role("heading", name="Images of this run")).to_be_visible()
     expect(place.locator(".card")).to_have_count(1)
@@ -171,7 +172,7 @@ def test_the_runs_tab_and_the_way_back_to_airflow(visit: Visit, register: Regist
     expect(visit.page.get_by_text("images.proxy").first).to_be_visible()
     links = visit.airflow.client.get(f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances/images.proxy/links?map_index=0")
     address = links.json()["extra_links"]["Images"]
-    visit.page.goto(address)
+    visit.page.goto(f"{visit.airflow.stack.url}{address}")
     expect(visit.page.locator(".card")).to_have_count(1)
     expect(visit.page.locator(".card")).to_contain_text(name)
 

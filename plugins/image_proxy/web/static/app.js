@@ -13,11 +13,12 @@
   });
 
   // -- selection ------------------------------------------------------------------------------------------------
-  const chosen = () => all("input[name=file_ids]:checked");
+  const BOXES = ".card input[name=file_ids]"; // the dialog names its images in hidden fields of the same name
+  const chosen = () => all(`${BOXES}:checked`);
   function showSelection() {
     const bar = document.getElementById("selection");
     if (!bar) return;
-    const boxes = all("input[name=file_ids]");
+    const boxes = all(BOXES);
     const picked = chosen();
     const images = picked.every((box) => box.dataset.image === "true");
     for (const box of boxes) box.closest(".card").classList.toggle("selected", box.checked);
@@ -33,10 +34,10 @@
   }
   let last = null;
   document.addEventListener("click", (event) => {
-    const box = event.target.closest("input[name=file_ids]");
+    const box = event.target.closest(BOXES);
     if (!box) return;
     if (event.shiftKey && last && last.isConnected) {
-      const boxes = all("input[name=file_ids]");
+      const boxes = all(BOXES);
       const [from, to] = [boxes.indexOf(last), boxes.indexOf(box)].sort((a, b) => a - b);
       for (const between of boxes.slice(from, to + 1)) between.checked = box.checked;
     }
@@ -45,7 +46,7 @@
   });
   document.addEventListener("change", (event) => {
     if (event.target.id === "select-page") {
-      for (const box of all("input[name=file_ids]")) box.checked = event.target.checked;
+      for (const box of all(BOXES)) box.checked = event.target.checked;
       showSelection();
     }
   });
