@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, FrameLocator, Page, expect, sync_playwright
 
+from include.catalog.browse_records import FileFilter
 from include.catalog.records import NewImage
 from include.local.airflow import USER
 from tests.airflow_boot import RunningAirflow
@@ -84,8 +85,7 @@ class Visit:
         return self.page.frame_locator("iframe")
 
     def file_id(self, name: str) -> int:
-        rows = self.airflow.machine.engine.connect().exec_driver_sql("SELECT id FROM files WHERE filename = ?", (name,))
-        return int(rows.scalar_one())
+        return self.airflow.machine.catalog.list_files(FileFilter(name=name), limit=1).files[0].file_id
 
 
 @pytest.fixture
