@@ -10,6 +10,7 @@ import pytest
 from image_proxy.web import deployment
 from image_proxy.web.lazy import LazyApp
 from image_proxy.web.security import MAX_BODY_BYTES
+from sqlalchemy.exc import OperationalError
 
 from include.catalog.errors import NotMigrated
 from tests.web.conftest import Web
@@ -112,6 +113,25 @@ def test_a_catalog_that_is_not_migrated_says_so_without_its_address(web: Web, mo
     answer = web.get("/files")
     assert (answer.status_code, answer.json()["code"]) == (503, "catalog_not_migrated")
     assert "secret-host" not in answer.text
+
+
+def test_a_connection_that_is_missing_is_named(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    deployment.catalog.cache_clear()
+    monkeypatch.delenv("AIRFLOW_CONN_CATALOG_DEFAULT")
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")  # as in the API server: connections of its database too
+    answer = web.get("/files")
+    assert (answer.status_code, answer.json()["code"]) == (503, "connection_missing")
+    assert "catalog_default" in answer.json()["detail"]
+
+
+def test_a_database_that_is_away_is_no_internal_error(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_args: Any, **_more: Any) -> None:
+        raise OperationalError("SELECT secret", {}, Exception("connection to secret-host refused"))
+
+    monkeypatch.setattr(type(deployment.catalog()), "list_files", away)
+    answer = web.get("/files")
+    assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+    assert "secret" not in answer.text
 
 
 def test_what_cannot_be_loaded_is_not_served() -> None:

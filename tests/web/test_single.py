@@ -211,3 +211,9 @@ def test_what_has_no_proxy_for_good_is_not_analysed(web: Web) -> None:
 def test_the_wait_is_bounded(web: Web, seconds: str) -> None:
     answer = web.post("/files/1/create-image-proxy", params={"wait_seconds": seconds})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+def test_waiters_are_bounded_and_more_get_their_job_at_once(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("image_proxy.web.waiting.MOST_WAITERS", 0)
+    answer = web.post(f"/files/{web.add()}/create-image-proxy", params={"wait_seconds": 60})
+    assert answer.status_code == 202

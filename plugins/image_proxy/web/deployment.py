@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Annotated, Any
 
+from airflow.exceptions import AirflowNotFoundException
 from fastapi import Depends
 
 from image_proxy.hooks import CatalogHook
+from image_proxy.web.problems import Problem
 from include.catalog.catalog import Catalog
 from include.pipeline.settings import Settings, load_settings
 
@@ -24,7 +26,11 @@ def settings() -> Settings:
 @functools.cache
 def catalog() -> Catalog:
     """Return the catalog. Its engine is shared by all threads; it raises until the catalog is migrated."""
-    return CatalogHook(settings().catalog_conn_id).get_conn()
+    conn_id = settings().catalog_conn_id
+    try:
+        return CatalogHook(conn_id).get_conn()
+    except AirflowNotFoundException as error:  # nothing is kept of the attempt: the next request tries again
+        raise Problem(503, "connection_missing", f"Airflow has no connection {conn_id}") from error
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -78,7 +79,7 @@ def refusal(problem: Problem, request: Request, headers: Mapping[str, str] | Non
 def unexpected(error: BaseException, where: str) -> Problem:
     """Log an error that nobody foresaw; return what may be said about it: where the log has it."""
     reference = uuid.uuid4().hex[:12]
-    log.error("unexpected error at %s (reference %s)", where, reference, exc_info=error)
+    log.error("unexpected error at %r (reference %s)", where, reference, exc_info=error)
     return Problem(
         500, "internal_error", f"unexpected error; the server's log has it as {reference}", reference=reference
     )
@@ -95,6 +96,9 @@ def as_problem(error: Exception, where: str) -> Problem:
     if isinstance(error, (CatalogError, SettingsError)):  # the deployment is not set up; its text may hold addresses
         problem = unexpected(error, where)
         return Problem(503, error.code, f"not set up: {error.code}; see the log", **problem.extra)
+    if isinstance(error, OperationalError):  # its text holds the statement and the server's address
+        problem = unexpected(error, where)
+        return Problem(503, "database_unavailable", "a database does not answer; see the log", **problem.extra)
     return unexpected(error, where)
 
 
