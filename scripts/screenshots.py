@@ -16,8 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from include.local.airflow import ROOT, USER, AirflowStack
 from include.local.laptop import Laptop, laptop
 from include.local.registration import register_folders
@@ -66,12 +64,12 @@ def photograph_pages(program: str, machine: Laptop, stack: AirflowStack) -> None
     from playwright.sync_api import sync_playwright
 
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright, stack.client() as client:
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=BROWSER)
         page = browser.new_page(viewport=SIZE)
         page.set_default_timeout(60_000)
         _sign_in(page, stack.url, machine.home.password)
-        _progress(page, stack, client)
+        _progress(page, stack)
         _spread(machine)
         for theme in ("light", "dark"):
             _use_theme(page, theme)
@@ -93,7 +91,7 @@ def photograph_pages(program: str, machine: Laptop, stack: AirflowStack) -> None
         browser.close()
 
 
-def _progress(page: Page, stack: AirflowStack, client: httpx.Client) -> None:
+def _progress(page: Page, stack: AirflowStack) -> None:
     """Start the analysis of everything from the page, and photograph it half-way."""
     place = _inside(page, stack)
     place.get_by_label("Select this page").check()
