@@ -22,6 +22,8 @@ Place = Page | FrameLocator
 
 def find(place: Place, start: str, kind: str = "") -> Locator:
     """Filter by the beginning of the names; return the cards."""
+    loaded = "() => document.readyState === 'complete' && typeof htmx === 'object'"
+    until(lambda: place.locator("html").evaluate(loaded))
     if kind:
         place.get_by_label("Show").select_option(kind)
     place.get_by_label("File name").fill(start)
