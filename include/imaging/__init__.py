@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from include.imaging.errors import RESOURCE_CODES, TRANSIENT_CODES, ProxyError, WorkersStopped
 from include.imaging.geometry import calculate_target_dimensions, needs_proxy
-from include.imaging.recipe import Limits, ProxyOptions
-from include.imaging.records import HeaderInfo, ImageInfo, ProxyResult
+from include.imaging.recipe import Limits, PreviewRequest, ProxyOptions
+from include.imaging.records import HeaderInfo, ImageInfo, Preview, ProxyResult
 from include.imaging.workers import DecodeWorkers
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ __all__ = [
     "HeaderInfo",
     "ImageInfo",
     "Limits",
+    "Preview",
+    "PreviewRequest",
     "ProxyError",
     "ProxyOptions",
     "ProxyResult",

@@ -14,12 +14,13 @@ from PIL import Image
 from include.imaging.classify import is_graphic
 from include.imaging.detail import short_side_for_text
 from include.imaging.encoding import encode
-from include.imaging.errors import MemoryLimit
+from include.imaging.errors import MemoryLimit, ProxyError
 from include.imaging.geometry import calculate_target_dimensions
 from include.imaging.inspection import decoding, opened
 from include.imaging.output import atomic_output, check_whole, writing
-from include.imaging.recipe import Limits, ProxyOptions
-from include.imaging.records import Action, ImageInfo, ProxyResult
+from include.imaging.preview import create_preview, try_preview
+from include.imaging.recipe import Limits, PreviewRequest, ProxyOptions
+from include.imaging.records import Action, ImageInfo, Preview, ProxyResult
 from include.imaging.steps import (
     Plan,
     decode,
@@ -101,16 +102,20 @@ def create_proxy(
         raise MemoryLimit("this process has no memory left for the picture; use a decode worker") from error
 
 
-def write_proxy(source_path: str | Path, path: Path, options: ProxyOptions, limits: Limits) -> ProxyResult:
-    """As `create_proxy`, but straight to `path`, of which a failure may leave a part."""
+def write_proxy(
+    source_path: str | Path, path: Path, options: ProxyOptions, limits: Limits, preview: PreviewRequest | None = None
+) -> ProxyResult:
+    """As `create_proxy`, but straight to `path`, of which a failure may leave a part; and a preview where asked for."""
     started = time.perf_counter()
+    previewed: Preview | None = None
     with opened(source_path, limits) as (file, header, info):
         plan = _plan(header, info, options)
         image = None if _may_strip(plan) else _run(DECODE, header, plan)
         if image is not None and options.detail == "auto":
             image, plan = _keep_small_text(image, plan, options, partial(_decode_again, source_path, limits))
         if image is not None:
-            action, proxy_format = _finish(image, plan, path, options)
+            action, proxy_format, finished = _finish(image, plan, path, options)
+            previewed = try_preview(finished, preview)
             whole = _with_short_side(plan, min(info.width, info.height), options)
             if options.detail == "auto" and _may_strip(whole) and path.stat().st_size >= info.size_bytes:
                 image, plan = None, whole  # flat colours do not shrink well: all pixels are fewer bytes
@@ -119,8 +124,23 @@ def write_proxy(source_path: str | Path, path: Path, options: ProxyOptions, limi
             _strip(file, header, plan, path)
     size_bytes = check_whole(path, proxy_format)
     seconds = time.perf_counter() - started
+    if preview is not None and previewed is None:
+        previewed = _preview_of_stripped(source_path, preview, limits)
     dimensions = (info.width, info.height)
-    return ProxyResult(action, proxy_format, dimensions, plan.target, info.size_bytes, size_bytes, seconds)
+    return ProxyResult(action, proxy_format, dimensions, plan.target, info.size_bytes, size_bytes, seconds, previewed)
+
+
+def _preview_of_stripped(source_path: str | Path, preview: PreviewRequest, limits: Limits) -> Preview | None:
+    """A preview of a picture whose own bytes serve, so that none of its pixels were made."""
+    try:
+        return create_preview(source_path, preview, limits)
+    except (ProxyError, MemoryError):
+        return None
+
+
+def finished_picture(image: Image.Image, plan: Plan) -> Image.Image:
+    """All steps but the encoder: upright, sRGB, eight bits, of the plan's size. Raises a ProxyError."""
+    return _run(FINISH, _run(DECODE, image, plan), plan)
 
 
 def _decode_again(source_path: str | Path, limits: Limits, plan: Plan) -> Image.Image:
@@ -128,14 +148,14 @@ def _decode_again(source_path: str | Path, limits: Limits, plan: Plan) -> Image.
         return _run(DECODE, header, plan)
 
 
-def _finish(image: Image.Image, plan: Plan, path: Path, options: ProxyOptions) -> tuple[Action, str]:
-    """Make a decoded picture the proxy at `path`; returns what was done to it, and the format it is in."""
+def _finish(image: Image.Image, plan: Plan, path: Path, options: ProxyOptions) -> tuple[Action, str, Image.Image]:
+    """Make a decoded picture the proxy at `path`; returns what was done to it, the format and the pixels it has."""
     action: Action = "converted" if plan.target == (plan.info.width, plan.info.height) else "resized"
     proxy_format = options.graphics_format if is_graphic(image, plan.info.format) else "jpeg"
     image = _run(FINISH, image, plan)
     with writing():
         encode(image, path, proxy_format, options)
-    return action, proxy_format
+    return action, proxy_format, image
 
 
 def _strip(file: BinaryIO, image: Image.Image, plan: Plan, path: Path) -> None:

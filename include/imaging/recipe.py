@@ -63,6 +63,17 @@ class ProxyOptions:
 
 
 @dataclass(frozen=True)
+class PreviewRequest:
+    """Where to leave a preview beside a proxy, and the pixels of its longer side. Raises ValueError."""
+
+    output: str
+    longest_side: int
+
+    def __post_init__(self) -> None:
+        _check_whole("longest_side", self.longest_side, 1, 1024)
+
+
+@dataclass(frozen=True)
 class Limits:
     """What one image may cost. The first four are checked from the headers, before anything is decoded; `seconds` and
     `memory_bytes` are enforced by the operating system, and only in a decode worker (see `DecodeWorkers`).

@@ -72,6 +72,17 @@ class HeaderInfo:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """A preview that was written, for people to look at."""
+
+    format: str  # jpeg, webp
+    width: int
+    height: int
+    size_bytes: int
+    seconds: float  # wall clock, without a decode
+
+
+@dataclass(frozen=True)
 class ProxyResult:
     """A proxy that was made: how, and what it saved. Dimensions are (width, height), upright."""
 
@@ -82,6 +93,7 @@ class ProxyResult:
     original_size_bytes: int
     proxy_size_bytes: int
     seconds: float  # wall clock, reading and writing included
+    preview: Preview | None = None  # what was asked for beside it; None also when it could not be made
 
     @property
     def media_type(self) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from include.imaging.errors import DecoderCrashed, MemoryLimit, ProxyError
-from include.imaging.recipe import Limits, ProxyOptions
+from include.imaging.recipe import Limits, PreviewRequest, ProxyOptions
 
 _LONGEST_OUTPUT = 256 * 1024**2  # 8000 x 8000 of RGB noise, the most that options allow, has 192 MB
 _GRACE_SECONDS = 5  # how much later than the parent's time limit the kernel ends a child that nobody watches any more
@@ -92,14 +92,18 @@ def _prepare_pillow() -> None:
 def _perform(request: dict[str, Any], limits: Limits) -> dict[str, Any]:
     from include.imaging.header import read_header
     from include.imaging.inspection import inspect_image
+    from include.imaging.preview import create_preview
     from include.imaging.proxy import write_proxy
 
     if request["do"] == "inspect":
         return asdict(inspect_image(request["source"], limits))
     if request["do"] == "header":
         return asdict(read_header(request["source"], limits))
+    preview = PreviewRequest(**request["preview"]) if request["preview"] else None
+    if request["do"] == "create_preview" and preview:
+        return asdict(create_preview(request["source"], preview, limits))
     options = ProxyOptions(**request["options"])
-    return asdict(write_proxy(request["source"], Path(request["output"]), options, limits))
+    return asdict(write_proxy(request["source"], Path(request["output"]), options, limits, preview))
 
 
 def _answer(request: dict[str, Any], limits: Limits) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from typing import Any, Self
 
 from include.imaging.errors import DecoderCrashed, MemoryLimit, TimeLimit, WorkersStopped, error_for
 from include.imaging.output import atomic_output
-from include.imaging.recipe import Limits, ProxyOptions
-from include.imaging.records import HeaderInfo, ImageInfo, ProxyResult
+from include.imaging.recipe import Limits, PreviewRequest, ProxyOptions
+from include.imaging.records import HeaderInfo, ImageInfo, Preview, ProxyResult
 
 # The folder that holds `include`: children find it from any working directory and in any layout.
 _ROOT = Path(__file__).resolve().parents[2]
@@ -172,10 +172,15 @@ class DecodeWorkers:
         return HeaderInfo(**self._call({"do": "header", "source": str(Path(path).absolute())}))
 
     def create_proxy(
-        self, source_path: str | Path, output_path: str | Path, options: ProxyOptions | None = None
+        self,
+        source_path: str | Path,
+        output_path: str | Path,
+        options: ProxyOptions | None = None,
+        preview: PreviewRequest | None = None,
     ) -> ProxyResult:
         """`create_proxy` in a child. The child writes a temporary file; only this process moves it into place, so that
-        a child killed at the worst moment leaves nothing behind."""
+        a child killed at the worst moment leaves nothing behind. A preview that is asked for beside it costs no second
+        decode, and its failing is no refusal: the result says whether there is one."""
         with atomic_output(output_path) as temporary:
             result = self._call(
                 {
@@ -183,11 +188,18 @@ class DecodeWorkers:
                     "source": str(Path(source_path).absolute()),
                     "output": str(temporary.absolute()),
                     "options": asdict(options or ProxyOptions()),
+                    "preview": asdict(preview) if preview else None,
                 }
             )
+        result["preview"] = Preview(**result["preview"]) if result["preview"] else None
         for dimensions in ("original_dimensions", "proxy_dimensions"):
             result[dimensions] = tuple(result[dimensions])
         return ProxyResult(**result)
+
+    def create_preview(self, source_path: str | Path, preview: PreviewRequest) -> Preview:
+        """Only a preview, in a child, by a decode of its own."""
+        source = str(Path(source_path).absolute())
+        return Preview(**self._call({"do": "create_preview", "source": source, "preview": asdict(preview)}))
 
     def stop(self) -> None:
         """Kill every child now. Calls in progress and to come raise WorkersStopped. Safe from any thread, and twice."""

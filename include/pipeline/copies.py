@@ -18,10 +18,9 @@ from include.catalog.records import SourceImage
 from include.imaging import DecodeWorkers, ProxyError, ProxyOptions
 from include.imaging.recipe import NOVA_MAX_SIDE
 from include.pipeline.evaluation_params import AUTO, ORIGINAL, EvaluationParams
-from include.pipeline.proxies import EXTENSIONS
 from include.pipeline.settings import Settings
 from include.storage.errors import BOTO_ERRORS, SourceError, storage_error
-from include.storage.objects import upload_object
+from include.storage.objects import EXTENSIONS, upload_object
 from include.storage.sources import LocalSource, fetch_source
 
 log = logging.getLogger(__name__)

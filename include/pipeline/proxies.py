@@ -27,6 +27,8 @@ from include.imaging import (
     DecodeWorkers,
     ImageInfo,
     Limits,
+    Preview,
+    PreviewRequest,
     ProxyError,
     ProxyOptions,
     ProxyResult,
@@ -35,9 +37,10 @@ from include.imaging import (
 from include.pipeline.batches import RunCancelled, skip, skip_busy, work_through
 from include.pipeline.budget import PixelBudget
 from include.pipeline.leases import LeaseKeeper, give_back
+from include.pipeline.previews import PreviewKeeper
 from include.pipeline.settings import Settings
 from include.storage.errors import SourceError
-from include.storage.objects import object_key, upload_object
+from include.storage.objects import EXTENSIONS, object_key, upload_object
 from include.storage.sources import LocalSource, fetch_source
 
 if TYPE_CHECKING:
@@ -47,7 +50,6 @@ log = logging.getLogger(__name__)
 
 # Downloads and uploads wait for the network: this many images more than decode workers are in flight to hide it.
 TRANSFER_THREADS = 2
-EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif"}
 
 
 class NotEnoughDisk(RuntimeError):
@@ -72,6 +74,7 @@ class Served:
     format: str
     dimensions: tuple[int, int]
     reason: str | None = None
+    preview: Preview | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,8 @@ class ProxyStage:
             DecodeWorkers(count, _limits(self.settings)) as workers,
         ):
             budget = PixelBudget(self.settings.max_pixels_in_flight)
-            image = _OneImage(self, run_id, owner, workers, budget, Path(scratch))
+            previews = PreviewKeeper(self.catalog, self.s3, self.settings, workers, Path(scratch))
+            image = _OneImage(self, run_id, owner, workers, budget, Path(scratch), previews)
             counts.update(work_through(batch, image.decide, count + TRANSFER_THREADS, self.stop))
         return counts
 
@@ -125,6 +129,7 @@ class _OneImage:
     workers: DecodeWorkers
     budget: PixelBudget
     scratch: Path
+    previews: PreviewKeeper
 
     def decide(self, item: WorkItem) -> Outcome:
         """Give one image its outcome, on its row; one whose lease was lost meanwhile goes back to pending."""
@@ -163,13 +168,14 @@ class _OneImage:
         client = self.stage.source_s3 or self.stage.s3
         source = fetch_source(image.uri, self.scratch, client, max_bytes=settings.max_source_bytes)
         output = self.scratch / f"{image.file_id}.proxy"
+        wanted = self.previews.request(image)
         try:
             _check_content(image, source)
             info = self.workers.inspect(source.path)
             with self.budget.hold(info.width * info.height):
-                served = self._serve(source, info, output)
+                served = self._serve(source, info, output, wanted)
             uri, uploaded, sha256 = self._store(image, served)
-            return NewProxy(
+            made = NewProxy(
                 outcome=served.outcome,
                 action=served.action,
                 uri=uri,
@@ -185,24 +191,32 @@ class _OneImage:
                 sha256=sha256,
                 reason=served.reason,
             )
+            self.previews.keep(image, served.preview, wanted)
+            return made
+        except ProxyError as error:
+            if error.code in RESOURCE_CODES:  # too much for a proxy may be little for a preview
+                self.previews.keep(image, self.previews.alone(source, wanted), wanted)
+            raise
         finally:
             output.unlink(missing_ok=True)
+            if wanted is not None:
+                Path(wanted.output).unlink(missing_ok=True)
             if source.temporary:
                 source.path.unlink(missing_ok=True)
 
-    def _serve(self, source: LocalSource, info: ImageInfo, output: Path) -> Served:
+    def _serve(self, source: LocalSource, info: ImageInfo, output: Path, wanted: PreviewRequest | None) -> Served:
         """Choose between the proxy and the original, by size and by the rule for falling back."""
         may_keep = _may_keep(info, self.stage.settings.keep_original)
         try:
-            result = self.workers.create_proxy(source.path, output, self.stage.options)
+            result = self.workers.create_proxy(source.path, output, self.stage.options, wanted)
         except ProxyError as error:
             if may_keep and error.code in RESOURCE_CODES:
-                return _kept(source, info, reason=error.code)
+                return _kept(source, info, error.code, self.previews.alone(source, wanted))
             raise
         if may_keep and result.action == "stripped":  # it decodes, and there was nothing to change
-            return _kept(source, info, reason=None)
+            return _kept(source, info, None, result.preview)
         if may_keep and result.proxy_size_bytes >= source.size_bytes:
-            return _kept(source, info, reason="proxy_larger")
+            return _kept(source, info, "proxy_larger", result.preview)
         return _proxied(output, result)
 
     def _store(self, image: SourceImage, served: Served) -> tuple[str, int, str | None]:
@@ -257,12 +271,13 @@ def _may_keep(info: ImageInfo, keep_original: str) -> bool:
     return keep_original == "always" or info.clean
 
 
-def _kept(source: LocalSource, info: ImageInfo, reason: str | None) -> Served:
-    return Served(source.path, Outcome.KEPT, "kept", info.format, (info.width, info.height), reason)
+def _kept(source: LocalSource, info: ImageInfo, reason: str | None, preview: Preview | None) -> Served:
+    return Served(source.path, Outcome.KEPT, "kept", info.format, (info.width, info.height), reason, preview)
 
 
 def _proxied(output: Path, result: ProxyResult) -> Served:
-    return Served(output, Outcome.PROXIED, result.action, result.format, result.proxy_dimensions)
+    size = result.proxy_dimensions
+    return Served(output, Outcome.PROXIED, result.action, result.format, size, preview=result.preview)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -182,6 +182,14 @@ class Settings(BaseSettings):
     notifier_kwargs: dict[str, Any] = Field(default_factory=dict, description="Its arguments, templated; as JSON")
     late_after_seconds: float = Field(3 * 3600, ge=1, description="A run that takes longer from its creation is late")
 
+    # Previews of originals, for the pages
+    preview_side: int = Field(
+        640, ge=0, le=1024, description="Longer side in pixels of the preview that is kept of an original; 0: none"
+    )
+    preview_prefix: str = Field(
+        "proxy_preview", min_length=1, max_length=200, description="First part of every preview's key"
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -18,6 +18,7 @@ from include.storage.errors import BOTO_ERRORS, SourceError, StorageUnavailable,
 from include.storage.rules import NO_RULES, ObjectRules
 
 STEM_LENGTH: Final = 80
+EXTENSIONS: Final = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif"}  # by format
 _VERSION_LENGTH: Final = 12
 _DELETED_AT_ONCE: Final = 1000  # the limit of DeleteObjects
 _MULTIPART_BYTES: Final = 64 << 20  # a 2 GB original is 32 parts, and a failed part repeats 64 MB, not 2 GB
@@ -183,6 +184,15 @@ def object_key(
     version = f"{_short_recipe(recipe_version)}-{_short_hash(content_version)}"
     name = f"{clean_stem(original_stem)}_{int(source_file_id)}_nova.{suffix}"
     return "/".join(part for part in (prefix.strip("/"), version, name) if part)
+
+
+def preview_key(
+    prefix: str, *, content_version: str, longest_side: int, original_stem: str, source_file_id: int, extension: str
+) -> str:
+    """`{prefix}/{pixels}-{content}/{stem}_{source_file_id}_preview.{extension}`, by the rules of `object_key`."""
+    folder = f"{int(longest_side)}-{_short_hash(content_version)}"
+    name = f"{clean_stem(original_stem)}_{int(source_file_id)}_preview.{extension}"
+    return "/".join(part for part in (prefix.strip("/"), folder, name) if part)
 
 
 def clean_stem(stem: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import AirflowSkipException
 
+from image_proxy.links import ImagesLink
 from image_proxy.retries import no_useless_retries
 from include.catalog.records import Outcome, Stage
 from include.pipeline.identity import RunIdentity, Window, window_of
@@ -156,6 +157,7 @@ class ImageProxyOperator(_CatalogOperator):
     """
 
     template_fields: Sequence[str] = ("batch", "file_ids", "bucket")
+    operator_extra_links = (ImagesLink(),)
     ui_color = "#dff3e4"
 
     def __init__(
@@ -252,6 +254,7 @@ class NovaAnalysisOperator(_CatalogOperator):
     """
 
     template_fields: Sequence[str] = ("batch",)
+    operator_extra_links = (ImagesLink(),)
     ui_color = "#efe6fa"
 
     def __init__(self, *, batch: Mapping[str, Any], **kwargs: Any) -> None:

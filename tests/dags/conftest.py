@@ -84,7 +84,9 @@ class Deployment:
         return report_of(self.catalog, self.run_ids[-1])
 
     def objects(self) -> list[str]:
-        return [found["Key"] for found in self.s3.list_objects_v2(Bucket=self.bucket).get("Contents", [])]
+        """Keys of everything but the previews."""
+        found = self.s3.list_objects_v2(Bucket=self.bucket).get("Contents", [])
+        return [one["Key"] for one in found if not one["Key"].startswith("proxy_preview/")]
 
 
 @pytest.fixture

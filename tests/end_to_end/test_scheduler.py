@@ -47,7 +47,7 @@ def test_every_image_has_one_proxy_and_one_analysis(airflow: RunningAirflow, two
 
 
 def test_the_bucket_holds_one_object_an_image(airflow: RunningAirflow, two_runs: tuple[str, str]) -> None:
-    stored = airflow.machine.cloud.s3.client().list_objects_v2(Bucket=BUCKET)["Contents"]
+    stored = airflow.machine.cloud.s3.client().list_objects_v2(Bucket=BUCKET, Prefix="proxy_image/")["Contents"]
     recorded = {uri for (uri,) in rows(airflow, "SELECT uri FROM image_proxies WHERE status = 'proxied'")}
     assert {f"s3://{BUCKET}/{found['Key']}" for found in stored} == recorded
 

@@ -84,7 +84,9 @@ class Ground:
         return {image.filename: image for image in self.catalog.run_images(self.run_id)}
 
     def objects(self) -> list[str]:
-        return [found["Key"] for found in self.s3.list_objects_v2(Bucket=self.bucket).get("Contents", [])]
+        """Keys of everything but the previews."""
+        found = self.s3.list_objects_v2(Bucket=self.bucket).get("Contents", [])
+        return [one["Key"] for one in found if not one["Key"].startswith("proxy_preview/")]
 
     def uri(self, name: str) -> str:
         current = self.catalog.current(self.images()[name].file_id)

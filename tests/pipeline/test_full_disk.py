@@ -87,7 +87,7 @@ def test_proxies_that_do_not_fit_are_made_by_a_later_run(
     clock.now += timedelta(days=1)
     assert _run(stage, "later") == {Outcome.PROXIED: 3}
     assert list(disk.iterdir()) == []
-    assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 3
+    assert s3.list_objects_v2(Bucket=bucket, Prefix="proxy_image/")["KeyCount"] == 3
 
 
 def test_originals_that_do_not_fit_fail_the_task_and_stay_pending(

@@ -80,7 +80,7 @@ def test_it_makes_proxies_from_another_working_directory(
     }
     airflow(env, elsewhere, "db", "migrate")
     airflow(env, elsewhere, "dags", "test", "nightly_proxies")
-    (stored,) = s3.list_objects_v2(Bucket=bucket)["Contents"]
+    (stored,) = s3.list_objects_v2(Bucket=bucket, Prefix="proxy_image/")["Contents"]
     assert stored["Key"].endswith("_nova.jpg")
     assert '"image_proxy"' in airflow(env, elsewhere, "plugins", "--output", "json").replace("'", '"')
     engine.dispose()

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from include.catalog.errors import CatalogError
 from include.pipeline.settings import SettingsError
@@ -67,6 +68,14 @@ def answer(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONRe
     return JSONResponse(problem.body(), problem.status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
+def refusal(problem: Problem, request: Request, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the problem as a response: a page for a person whose browser went to one of the pages."""
+    from image_proxy.web.pages.refusals import as_page
+
+    page = as_page(problem, request) if "/pages" in request.url.path else None
+    return page or answer(problem, headers)
+
+
 def unexpected(error: BaseException, where: str) -> Problem:
     """Log an error that nobody foresaw; return what may be said about it: where the log has it."""
     reference = uuid.uuid4().hex[:12]
@@ -96,9 +105,9 @@ def as_problem(error: Exception, where: str) -> Problem:
 def handle(app: FastAPI) -> None:
     """Have every foreseen error of `app` answered as a problem; the rest is caught around it."""
 
-    async def respond(request: Request, error: Exception) -> JSONResponse:
+    async def respond(request: Request, error: Exception) -> Response:
         headers = getattr(error, "headers", None)
-        return answer(as_problem(error, request.url.path), headers)
+        return refusal(as_problem(error, request.url.path), request, headers)
 
     for kind in (Problem, RequestValidationError, HTTPException, CatalogError, SettingsError):
         app.add_exception_handler(kind, respond)

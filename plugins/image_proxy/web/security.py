@@ -22,7 +22,7 @@ from fastapi import Depends, HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 
-from image_proxy.web.problems import Problem, answer, as_problem
+from image_proxy.web.problems import Problem, as_problem, refusal
 
 DAG_ID = "image_proxy_pipeline"
 MAX_BODY_BYTES = 256 * 1024  # ten thousand file ids take about 100 kB
@@ -84,7 +84,7 @@ class Guard:
             if started:  # half an answer is out: breaking off is all that is left
                 raise
             problem = as_problem(error, request.url.path)
-            await answer(problem, getattr(error, "headers", None))(scope, receive, guarded_send)
+            await refusal(problem, request, getattr(error, "headers", None))(scope, receive, guarded_send)
 
 
 def current_user(request: Request) -> BaseUser:

@@ -1,0 +1,149 @@
+"""What people start from the pages: the same orders as the API's, answered with parts of a page."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Form, Request
+from pydantic import Field
+from starlette.responses import HTMLResponse
+
+from image_proxy.web import jobs
+from image_proxy.web.deployment import CatalogDep
+from image_proxy.web.jobs import JobState
+from image_proxy.web.models import MAX_ID, MOST_FILES, BatchBody, BatchModel
+from image_proxy.web.pages.filters import Filters, FormFiltersDep
+from image_proxy.web.pages.templates import render
+from image_proxy.web.problems import Problem
+from image_proxy.web.routers.batches import DeskDep, JobId
+from image_proxy.web.routers.files import FileId
+from image_proxy.web.security import CurrentUser, audited, may_change_runs
+from include.catalog.browse_records import FileEntry, ImageStatus
+from include.catalog.records import Stage
+from include.pipeline.params import PipelineParams
+
+router = APIRouter()
+
+FileIds = Annotated[list[Annotated[int, Field(ge=1, le=MAX_ID)]], Form(max_length=MOST_FILES)]
+Everything = Annotated[bool, Form(description="Not the chosen images, but all that match the filter")]
+Most = Annotated[float | None, Form(ge=0, allow_inf_nan=False)]
+NO_IDS: list[int] = []
+DONE = {"HX-Trigger": "dialog-done"}
+
+
+@router.post("/images/{file_id}/create-proxy", dependencies=[audited("create_proxy")])
+def create_proxy(request: Request, file_id: FileId, user: CurrentUser, catalog: CatalogDep) -> HTMLResponse:
+    """Start a run that makes this image's proxy; the card then looks after it."""
+    entry = catalog.file_entry(file_id)
+    if entry is None:
+        raise Problem(404, "unknown_file", f"there is no image {file_id}")
+    if entry.status is not ImageStatus.PENDING:
+        return _card(request, entry, None)
+    job_id = jobs.start_one(user, PipelineParams(stages=("proxy",)), file_id, catalog)
+    return _card(request, entry, job_id)
+
+
+@router.post("/images/{file_id}/retry", dependencies=[audited("retry")])
+def retry_card(request: Request, file_id: FileId, desk: DeskDep) -> HTMLResponse:
+    """Try a failed image again; its card looks after it."""
+    entry = desk.catalog.file_entry(file_id)
+    if entry is None:
+        raise Problem(404, "unknown_file", f"there is no image {file_id}")
+    started = desk.retry(Stage.PROXY, file_ids=[file_id])
+    return _card(request, entry, started.job_id)
+
+
+@router.post("/batch/create-proxies", dependencies=[audited("create_proxies")])
+def create_proxies(
+    request: Request, desk: DeskDep, filters: FormFiltersDep, file_ids: FileIds = NO_IDS, everything: Everything = False
+) -> HTMLResponse:
+    """Start a run over the chosen images."""
+    return _started(request, desk.create_proxies(desk.chosen(_body(filters, file_ids, everything))))
+
+
+@router.post("/batch/analyse/quote", dependencies=[audited("quote")])
+def quote(
+    request: Request, desk: DeskDep, filters: FormFiltersDep, file_ids: FileIds = NO_IDS, everything: Everything = False
+) -> HTMLResponse:
+    """Say what analysing would cost; nothing is started."""
+    ids = desk.chosen(_body(filters, file_ids, everything))
+    found = desk.analyse(ids, confirm=False, max_cost_usd=None)
+    return render(request, "quote.html", quote=found, chosen=ids, action="batch/analyse", extra={})
+
+
+@router.post("/batch/analyse", dependencies=[audited("analyse_batch")])
+def analyse(request: Request, desk: DeskDep, file_ids: FileIds, max_cost_usd: Most = None) -> HTMLResponse:
+    """Start a run that calls Nova, for no more than was shown."""
+    ids = desk.chosen(BatchBody(file_ids=file_ids))
+    return _started(request, desk.analyse(ids, confirm=True, max_cost_usd=max_cost_usd))
+
+
+@router.post("/failures/retry/quote", dependencies=[audited("quote")])
+def quote_retry(
+    request: Request,
+    desk: DeskDep,
+    code: Annotated[str | None, Form(max_length=100)] = None,
+    file_id: Annotated[int | None, Form(ge=1, le=MAX_ID)] = None,
+) -> HTMLResponse:
+    """Say what trying failed analyses again would cost."""
+    ids = None if file_id is None else [file_id]
+    found = desk.retry(Stage.ANALYSE, file_ids=ids, code=code or None)
+    extra = {"stage": "analyse", "code": code or "", "file_id": "" if file_id is None else str(file_id)}
+    return render(request, "quote.html", quote=found, chosen=(), action="failures/retry", extra=extra)
+
+
+@router.post("/failures/retry", dependencies=[audited("retry")])
+def retry(
+    request: Request,
+    desk: DeskDep,
+    stage: Annotated[Stage, Form()],
+    code: Annotated[str | None, Form(max_length=100)] = None,
+    file_id: Annotated[str, Form(max_length=20, pattern=r"^\d*$")] = "",
+    max_cost_usd: Most = None,
+) -> HTMLResponse:
+    """Try failures again: one, those with a code, or all of a stage. Analyses come here from their quote only."""
+    ids = [int(file_id)] if file_id else None
+    confirm = max_cost_usd is not None
+    return _started(
+        request, desk.retry(stage, file_ids=ids, code=code or None, confirm=confirm, max_cost_usd=max_cost_usd)
+    )
+
+
+@router.get("/jobs/{job_id}")
+def job(request: Request, job_id: JobId, catalog: CatalogDep) -> HTMLResponse:
+    """A job's progress; as long as it goes on, the part asks for itself again."""
+    found = jobs.find(job_id, catalog)
+    # A list that was opened while it ran is refreshed once, when it ends.
+    ended = found.state not in (JobState.QUEUED, JobState.RUNNING)
+    watched = request.headers.get("hx-trigger") == f"job-{job_id}"
+    headers = {"HX-Trigger": "images-changed"} if ended and watched else None
+    return render(request, "job.html", job=found, ended=ended, headers=headers)
+
+
+@router.post("/jobs/{job_id}/cancel", dependencies=[Depends(may_change_runs), audited("cancel")])
+def cancel(request: Request, job_id: JobId, user: CurrentUser, catalog: CatalogDep) -> HTMLResponse:
+    """End a job; what is decided stays decided."""
+    found = jobs.cancel(user, job_id, catalog)
+    return render(request, "job.html", job=found, ended=True, headers={"HX-Trigger": "images-changed"})
+
+
+def _card(request: Request, entry: FileEntry, working: str | None) -> HTMLResponse:
+    """The image's card, for the one that stands there now: the list may have been swapped while this was asked for."""
+    headers = {"HX-Retarget": f"#card-{entry.file_id}", "HX-Reswap": "outerHTML"}
+    return render(request, "card.html", file=entry, working=working, may_write=True, headers=headers)
+
+
+def _body(filters: Filters, file_ids: list[int], everything: bool) -> BatchBody:
+    if not everything:
+        if not file_ids:
+            raise Problem(422, "nothing_chosen", "choose at least one image")
+        return BatchBody(file_ids=file_ids)
+    wanted = filters.as_filter()
+    if wanted.run_id is not None:
+        raise Problem(422, "invalid_request", "choose the images of a run on its list")
+    names = ("status", "format", "min_bytes", "max_bytes", "uploaded_from", "uploaded_to", "name")
+    return BatchBody.model_validate({"filter": {name: getattr(wanted, name) for name in names}})
+
+
+def _started(request: Request, answer: BatchModel) -> HTMLResponse:
+    return render(request, "started.html", answer=answer, headers=DONE)
