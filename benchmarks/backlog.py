@@ -104,9 +104,9 @@ class Simulation:
     def left(self) -> int:
         """Images of the backlog without an analysis that are not given up."""
         query = (
-            "SELECT count(*) FROM files f WHERE NOT f.is_proxy AND f.uploaded_at < :start AND NOT EXISTS "
-            "(SELECT 1 FROM image_analyses a WHERE a.file_id = f.id AND a.superseded_at IS NULL) AND NOT EXISTS "
-            "(SELECT 1 FROM image_proxies p WHERE p.file_id = f.id AND p.superseded_at IS NULL "
+            "SELECT count(*) FROM files f WHERE NOT f.is_proxy AND f.uploaded_at < :start "
+            "AND NOT EXISTS (SELECT 1 FROM image_analyses a WHERE a.file_id = f.id AND a.superseded_at IS NULL) "
+            "AND NOT EXISTS (SELECT 1 FROM image_proxies p WHERE p.file_id = f.id AND p.superseded_at IS NULL "
             "AND p.status = 'failed' AND p.next_try_at IS NULL)"
         )
         with self.engine.connect() as connection:

@@ -236,6 +236,23 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(_explain_unreadable(str(error))) from error
 
 
+def usable_settings() -> Settings:
+    """Read the settings with the default in place of each wrong one.
+
+    For what has to go on when a setting is wrong: the schedule must not change, and people must be told. The run's
+    first task refuses the wrong one by name.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = {str(problem["loc"][0]) for problem in error.errors()}
+    except SettingsError:
+        wrong = {"settings_file"}
+    if not wrong <= set(Settings.model_fields):  # not one of ours, so nothing can be put in its place
+        return Settings.model_construct()
+    return Settings(**{name: Settings.model_fields[name].get_default(call_default_factory=True) for name in wrong})
+
+
 def _refuse_unknown_variables() -> None:
     known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | {f"{ENV_PREFIX}SETTINGS_FILE"}
     unknown = sorted(name for name in os.environ if name.startswith(ENV_PREFIX) and name not in known)

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from airflow.sdk import AsyncCallback, BaseNotifier, DeadlineAlert, conf
 
 from image_proxy.deadlines import RunCreated
-from include.pipeline.settings import Settings, SettingsError, load_settings
+from include.pipeline.settings import Settings, SettingsError, usable_settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -37,7 +37,7 @@ def tell_failure(context: Context) -> None:
     task: Any = context.get("task_instance")
     where = f" in the task {task.task_id}" if task is not None else ""
     message = f"The run {run_id} of {dag_id} failed{where} ({context.get('reason', 'no reason given')})."
-    notifier = _notifier(load_settings())
+    notifier = _notifier(usable_settings())
     if notifier is None:
         log.info("no notifier is set (IMAGE_PROXY_NOTIFIER): %s", message)
         return
@@ -55,7 +55,7 @@ async def tell_late(context: Mapping[str, Any]) -> None:
     if state in OVER or (run["run_type"] == "backfill" and state == "queued"):
         log.info("%s is %s: not late", run_id, state)
         return
-    settings = await asyncio.to_thread(load_settings)
+    settings = await asyncio.to_thread(usable_settings)
     after = timedelta(seconds=round(settings.late_after_seconds))
     message = f"The run {run_id} of {dag_id} is late: it is still {state} {after} after it was created."
     notifier = _notifier(settings)
@@ -76,10 +76,7 @@ def late_alert() -> DeadlineAlert | None:
     None where there is nobody to tell. Airflow 3.3.2 does not end a `dags test` of a DAG that has a deadline, so one
     that does nothing is better left out.
     """
-    try:
-        settings = load_settings()
-    except SettingsError:  # the run's first task refuses it, where a person looks
-        return None
+    settings = usable_settings()
     if settings.notifier is None:
         return None
     interval = timedelta(seconds=settings.late_after_seconds)

@@ -258,6 +258,7 @@ def test_a_failed_interval_is_repeated(sqlite_scene: Scene) -> None:
     with scene.airflow.settings(keep_original="perhaps"):
         runs = scene.backfill(first, 1)
         scene.finish(runs, "failed")
+        until(lambda: scene.airflow.alerts.about(runs[0]), "a wrong setting does not silence the notifier")
     assert scene.analysed(pictures) == {}
     scene.finish(scene.backfill(first, 1, reprocess_behavior="failed"))
     scene.assert_once(pictures)

@@ -82,7 +82,7 @@ def test_every_stage_works_on_it(
     check_run(catalog, identity.run_id, 0.5)
     current = catalog.current(71)
     assert current is not None and current["description"]
-    [found] = s3.list_objects_v2(Bucket=bucket)["Contents"]
+    [found] = s3.list_objects_v2(Bucket=bucket, Prefix="proxy_image/")["Contents"]
     assert found["Key"].endswith("/one_71_nova.jpg") and current["proxy_uri"] == f"s3://{bucket}/{found['Key']}"
     again = plan_run(
         catalog, RunIdentity("dag", "2"), params, settings, Window(), nova_endpoint="stand-in", max_batches=1

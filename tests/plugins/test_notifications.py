@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, BaseNotifier
 from image_proxy.notifications import check_notifier, late_alert, tell_failure, tell_late
+from image_proxy.schedules import hourly_or_on_upload
 
 from include.pipeline.settings import SettingsError, load_settings
 
@@ -79,6 +80,20 @@ def test_a_failure_says_where_and_links_to_the_run(monkeypatch: pytest.MonkeyPat
     [(_, text)] = TOLD
     assert text.startswith("image_proxy_pipeline: a run failed / The run manual__2026-11-01T00:00:00+00:00 of")
     assert text.endswith("/dags/image_proxy_pipeline/runs/manual__2026-11-01T00%3A00%3A00%2B00%3A00")
+
+
+def test_a_wrong_setting_is_told_of_and_leaves_the_schedule_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It turns every run red, so it must not silence the message that says so."""
+    configure(monkeypatch, Blocking)
+    monkeypatch.setenv("IMAGE_PROXY_SCHEDULE", "15 3 * * *")
+    monkeypatch.setenv("IMAGE_PROXY_KEEP_ORIGINAL", "perhaps")
+    with pytest.raises(SettingsError):
+        load_settings()
+    context: Any = {"dag": DAG("image_proxy_pipeline", schedule=None), "run_id": "run 1"}
+    tell_failure(context)
+    assert [*TOLD] == [("blocking", "failed: run 1")]
+    assert late_alert() is not None
+    assert hourly_or_on_upload().timetable.expression == "15 3 * * *"
 
 
 def test_without_a_notifier_nothing_happens() -> None:
