@@ -82,7 +82,7 @@ class _Command:
             catalog = self.connections.catalog()
             if not self.params.dry_run:
                 self.connections.check_bucket()
-            identity = RunIdentity(NAME, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}-{os.getpid()}")
+            identity = RunIdentity(NAME, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}-{os.getpid()}")
             plan = self._plan(catalog, identity)
         if self.params.dry_run:
             return self._tell(plan)
