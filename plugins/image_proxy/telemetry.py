@@ -1,4 +1,4 @@
-"""The stages' metrics through Airflow's own output: StatsD or OpenTelemetry, whatever the deployment's `[metrics]` sets.
+"""The stages' metrics through Airflow's own output: StatsD or OpenTelemetry, as the deployment's `[metrics]` says.
 
 Off unless the deployment turns it on. Every name begins with `image_proxy.`, behind the deployment's own prefix.
 """
