@@ -78,7 +78,11 @@ class RunningAirflow:
         register_folders(self.machine.catalog, [folder], datetime.now(UTC))
 
     def trigger(self, dag_id: str = DAG_ID, **conf: Any) -> str:
-        answer = self.client.post(f"/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf})
+        body = {"logical_date": None, "conf": conf}
+        for _ in range(5):  # Airflow's own SQLite refuses a writer now and then
+            answer = self.client.post(f"/dags/{dag_id}/dagRuns", json=body)
+            if "Database error" not in answer.text:
+                break
         assert answer.status_code == httpx.codes.OK, answer.text
         return str(answer.json()["dag_run_id"])
 
