@@ -13,11 +13,8 @@ import argparse
 import os
 import platform
 import resource
-import socket
 import tempfile
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,6 +30,7 @@ from include.local.airflow import AirflowStack
 from include.local.laptop import Laptop, laptop
 from include.local.registration import register_folders
 from include.local.samples import PHOTOGRAPHS
+from include.local.statsd import StatsdReceiver
 from include.pipeline.proxies import cores
 from scripts.up import make_pool, unpause
 
@@ -80,37 +78,6 @@ def _children_cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-class StatsdSums(threading.Thread):
-    """Airflow's own StatsD output, summed by name: milliseconds of timers, values of counters."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        self.sums: dict[str, float] = defaultdict(float)
-        self.counts: dict[str, int] = defaultdict(int)
-
-    def run(self) -> None:
-        while True:
-            for line in self._socket.recv(65536).decode().splitlines():
-                name, _, rest = line.partition(":")
-                value = rest.split("|")[0]
-                self.sums[name] += float(value)
-                self.counts[name] += 1
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Airflow's settings for it."""
-        return {
-            "AIRFLOW__METRICS__STATSD_ON": "True",
-            "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
-            "AIRFLOW__METRICS__STATSD_PORT": str(self.port),
-            "AIRFLOW__METRICS__STATSD_PREFIX": "airflow",
-            "AIRFLOW__METRICS__METRICS_ALLOW_LIST": "image_proxy",
-        }
-
-
 @contextmanager
 def running_airflow(var: Path, extra: dict[str, str], options: tuple[str, ...] = ()) -> Iterator[tuple[Laptop, Any]]:
     """A laptop's Airflow with its scheduler, and a REST client."""
@@ -151,9 +118,7 @@ def stage_span(machine: Laptop, run_id: str, prefix: str) -> float:
 
 def through_the_dag(folder: Path, var: Path, images: int) -> dict[str, Any]:
     """Images a second through a proxies-only run, over the whole run and over its working span, and where time goes."""
-    sums = StatsdSums()
-    sums.start()
-    with running_airflow(var, sums.environment) as (machine, client):
+    with StatsdReceiver() as sent, running_airflow(var, sent.environment) as (machine, client):
         register_folders(machine.catalog, [folder], datetime.now(UTC))
         run_id, seconds = run_dag(client, stages=["proxy"])
         counts = machine.catalog.run_counts(run_id)
@@ -161,9 +126,9 @@ def through_the_dag(folder: Path, var: Path, images: int) -> dict[str, Any]:
             raise SystemExit(f"{images} images went in, and came out as {counts}")
         span = stage_span(machine, run_id, "proxy")
     steps = {
-        name.removeprefix("airflow.image_proxy.proxy."): total / 1000
-        for name, total in sums.sums.items()
-        if name.startswith("airflow.image_proxy.proxy.")
+        name.removeprefix("image_proxy.proxy."): total / 1000
+        for name, total in sent.sums.items()
+        if name.startswith("image_proxy.proxy.")
     }
     return {"rate": images / seconds, "seconds": seconds, "span": span, "span_rate": images / span, "steps": steps}
 

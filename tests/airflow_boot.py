@@ -24,6 +24,7 @@ from include.local.airflow import ROOT, AirflowStack
 from include.local.laptop import Laptop, laptop
 from include.local.registration import register_folders
 from include.local.seaweedfs import REGION
+from include.local.statsd import StatsdReceiver
 from scripts.up import make_pool, unpause
 from tests.catalog.conftest import PostgresServer
 from tests.end_to_end.documents import write_documented_dags
@@ -70,13 +71,18 @@ class RunningAirflow:
     stack: AirflowStack
     client: httpx.Client
     alerts: Webhook
+    metrics: StatsdReceiver
     settings_file: Path
 
     def register(self, folder: Path) -> None:
         register_folders(self.machine.catalog, [folder], datetime.now(UTC))
 
     def trigger(self, dag_id: str = DAG_ID, **conf: Any) -> str:
-        answer = self.client.post(f"/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf})
+        body = {"logical_date": None, "conf": conf}
+        for _ in range(5):  # Airflow's own SQLite refuses a writer now and then
+            answer = self.client.post(f"/dags/{dag_id}/dagRuns", json=body)
+            if "Database error" not in answer.text:
+                break
         assert answer.status_code == httpx.codes.OK, answer.text
         return str(answer.json()["dag_run_id"])
 
@@ -186,8 +192,8 @@ def boot(machine: Laptop) -> Iterator[RunningAirflow]:
     ]
     settings_file = machine.var / "settings.toml"
     settings_file.touch()
-    with Webhook() as alerts:
-        env = machine.env | alerts.environment() | QUICK
+    with Webhook() as alerts, StatsdReceiver() as metrics:
+        env = machine.env | alerts.environment() | QUICK | metrics.environment
         env |= {
             "IMAGE_PROXY_SETTINGS_FILE": str(settings_file),
             "IMAGE_PROXY_LATE_AFTER_SECONDS": str(LATE_SECONDS),
@@ -198,7 +204,7 @@ def boot(machine: Laptop) -> Iterator[RunningAirflow]:
         with AirflowStack(machine.home, env, machine.var / "logs") as stack, stack.client() as client:
             make_pool(client, "nova", SLOTS)
             unpause(client, (DAG_ID, BATCH_DAG_ID, *DOCUMENTED))
-            running = RunningAirflow(machine, stack, client, alerts, settings_file)
+            running = RunningAirflow(machine, stack, client, alerts, metrics, settings_file)
             until(lambda: running.runs(run_type="scheduled"), "unpausing the DAG made the last hour's run")
             running.wait(running.runs(run_type="scheduled")[0]["dag_run_id"])  # or it takes the first test's pictures
             yield running

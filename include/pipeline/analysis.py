@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ from include.pipeline.prompting import prompt_of
 from include.pipeline.refusals import NeedsAPerson
 from include.pipeline.settings import Settings
 from include.pipeline.spending import SpendingGuard, message_of
+from include.pipeline.telemetry import NO_METRICS, Metrics, tell_outcome, timed
 from include.storage.objects import is_missing
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class AnalysisStage:
     params: PipelineParams
     concurrency: int
     stop: threading.Event = field(default_factory=threading.Event)
+    metrics: Metrics = NO_METRICS
 
     def run(self, run_id: str, batch_id: int) -> Mapping[Outcome, int]:
         """Analyse one planned batch; return how many images had which outcome.
@@ -113,28 +116,35 @@ class _OneImage:
 
     def decide(self, item: WorkItem) -> Outcome:
         """Give one image its outcome, on its row; one whose lease was lost meanwhile goes back to pending."""
+        started, code = time.monotonic(), None
         try:
-            return self._decide(item)
+            outcome, code = self._decide(item)
         except LeaseLost as error:
-            return give_back(self.stage.catalog, self.run_id, self.owner, item, Stage.ANALYSE, error)
+            outcome = give_back(self.stage.catalog, self.run_id, self.owner, item, Stage.ANALYSE, error)
+        seconds, file_id = time.monotonic() - started, item.image.file_id
+        tell_outcome(self.stage.metrics, self.run_id, file_id, Stage.ANALYSE, outcome, code=code, seconds=seconds)
+        return outcome
 
-    def _decide(self, item: WorkItem) -> Outcome:
+    def _decide(self, item: WorkItem) -> tuple[Outcome, str | None]:
+        """The outcome, and the code of the reason if it did not go well."""
         catalog, file_id = self.stage.catalog, item.image.file_id
         if item.analysed:
-            return skip(catalog, self.run_id, self.owner, item, Stage.ANALYSE, "analysis_exists")
+            return skip(catalog, self.run_id, self.owner, item, Stage.ANALYSE, "analysis_exists"), None
         if item.proxy is None:
-            return skip(catalog, self.run_id, self.owner, item, Stage.ANALYSE, "no_proxy")
+            return skip(catalog, self.run_id, self.owner, item, Stage.ANALYSE, "no_proxy"), None
         passed = self.guard.reserve(self.owner, file_id, self._projected(item.proxy))
         if passed is not None:
             said = message_of(passed)
             catalog.record_return(self.run_id, self.owner, file_id, Stage.ANALYSE, code=passed.code, message=said)
-            return Outcome.RETURNED
+            return Outcome.RETURNED, passed.code
         try:
             analysis, call = self._ask(file_id, item.proxy)
         except NovaError as error:
-            return self._refused(file_id, item.proxy, error)
-        catalog.record_analysis(self.run_id, self.owner, file_id, analysis, call)
-        return Outcome.ANALYSED
+            return self._refused(file_id, item.proxy, error), error.code
+        with timed(self.stage.metrics, "analyse.record"):
+            catalog.record_analysis(self.run_id, self.owner, file_id, analysis, call)
+        self._tell_call(call)
+        return Outcome.ANALYSED, None
 
     def _ask(self, file_id: int, proxy: ProxyRecord) -> tuple[NewAnalysis, NovaCall]:
         stage = self.stage
@@ -146,7 +156,7 @@ class _OneImage:
             prompt=self.prompt,
             tier=stage.params.tier,
             bucket_owner=stage.settings.bucket_owner if self._is_ours(proxy.uri) else None,
-            on_call=lambda call: stage.catalog.record_call(self.run_id, file_id, self._priced(call, proxy)),
+            on_call=lambda call: self._without_answer(file_id, self._priced(call, proxy)),
             wait=stage.stop.wait,
             backoff=BACKOFF,
         )
@@ -160,6 +170,22 @@ class _OneImage:
             extra=reply.extra,
         )
         return analysis, self._priced(answered.call, proxy)
+
+    def _without_answer(self, file_id: int, call: NovaCall) -> None:
+        self.stage.catalog.record_call(self.run_id, file_id, call)
+        self._tell_call(call)
+
+    def _tell_call(self, call: NovaCall) -> None:
+        metrics = self.stage.metrics
+        metrics.count("nova.calls")
+        if call.code is not None:
+            metrics.count(f"nova.errors.{call.code}")
+        if call.code == "throttled":
+            metrics.count("nova.throttles")
+        if call.latency_ms is not None:
+            metrics.timing("nova.latency", call.latency_ms / 1000)
+        metrics.count("nova.input_tokens", call.input_tokens)
+        metrics.count("nova.output_tokens", call.output_tokens)
 
     def _is_ours(self, uri: str) -> bool:
         """Whether an object lies in the bucket of the proxies; a kept original may lie in any other."""

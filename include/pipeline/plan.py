@@ -70,6 +70,7 @@ class Plan:
     batches: tuple[PlannedBatch, ...]
     projection: Projection
     note: str | None = None  # why it takes fewer images than it found
+    oldest_seconds: float = 0.0  # since the upload of the oldest image that was found; 0 when there is none
 
 
 def proxy_options(params: PipelineParams) -> ProxyOptions:
@@ -123,15 +124,16 @@ def plan_run(
     log.info("listed %d images; projected: %s", len(listed), projection)
     if note:
         log.warning("%s", note)
+    oldest = (catalog.now() - listed[0].uploaded_at).total_seconds() if listed else 0.0
     if params.dry_run:
-        return Plan((), projection, note)
+        return Plan((), projection, note, oldest)
     size = params.batch_size or batch_size(len(images), proxy_seconds(images))
     size = max(size, math.ceil(len(images) / max_batches))  # or the plan could not be mapped
     ids = [image.file_id for image in images]
     batches = tuple(tuple(ids[start : start + size]) for start in range(0, len(ids), size))
     stages = stages_of(params, settings)
     stored = catalog.store_plan(_run_plan(identity, params, stages, key, nova_endpoint, batches, note))
-    return Plan(stored, projection, note)
+    return Plan(stored, projection, note, oldest)
 
 
 def _unprocessed(

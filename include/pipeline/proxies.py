@@ -39,6 +39,7 @@ from include.pipeline.budget import PixelBudget
 from include.pipeline.leases import LeaseKeeper, give_back
 from include.pipeline.previews import PreviewKeeper
 from include.pipeline.settings import Settings
+from include.pipeline.telemetry import NO_METRICS, Metrics, tell_outcome, timed
 from include.storage.errors import SourceError
 from include.storage.objects import EXTENSIONS, object_key, upload_object
 from include.storage.sources import LocalSource, fetch_source
@@ -88,6 +89,7 @@ class ProxyStage:
     options: ProxyOptions
     stop: threading.Event = field(default_factory=threading.Event)
     source_s3: Any = None
+    metrics: Metrics = NO_METRICS
 
     def run(self, run_id: str, batch_id: int) -> Mapping[Outcome, int]:
         """Make the proxies of one planned batch; return how many images had which outcome.
@@ -133,15 +135,20 @@ class _OneImage:
 
     def decide(self, item: WorkItem) -> Outcome:
         """Give one image its outcome, on its row; one whose lease was lost meanwhile goes back to pending."""
+        started, code = time.monotonic(), None
         try:
-            return self._decide(item)
+            outcome, code = self._decide(item)
         except LeaseLost as error:
-            return give_back(self.stage.catalog, self.run_id, self.owner, item, Stage.PROXY, error)
+            outcome = give_back(self.stage.catalog, self.run_id, self.owner, item, Stage.PROXY, error)
+        seconds, file_id = time.monotonic() - started, item.image.file_id
+        tell_outcome(self.stage.metrics, self.run_id, file_id, Stage.PROXY, outcome, code=code, seconds=seconds)
+        return outcome
 
-    def _decide(self, item: WorkItem) -> Outcome:
+    def _decide(self, item: WorkItem) -> tuple[Outcome, str | None]:
+        """The outcome, and the code of the reason if it did not go well."""
         catalog, file_id = self.stage.catalog, item.image.file_id
         if item.proxied:
-            return skip(catalog, self.run_id, self.owner, item, Stage.PROXY, "proxy_exists")
+            return skip(catalog, self.run_id, self.owner, item, Stage.PROXY, "proxy_exists"), None
         try:
             proxy = self._make(item.image)
         except (ProxyError, SourceError) as error:
@@ -149,32 +156,37 @@ class _OneImage:
             failure = Failure(error.code, str(error), transient=error.transient)
             attempts = self.stage.settings.max_attempts
             catalog.record_failure(self.run_id, self.owner, file_id, Stage.PROXY, failure, attempts)
-            return Outcome.FAILED
+            return Outcome.FAILED, error.code
         except ContentChanged as error:
             code, message = error.code, str(error)
             catalog.record_return(self.run_id, self.owner, file_id, Stage.PROXY, code=code, message=message)
-            return Outcome.RETURNED
+            return Outcome.RETURNED, code
         except WorkersStopped as error:
             raise RunCancelled("stopped while decoding") from error
         try:
-            catalog.record_proxy(self.run_id, self.owner, file_id, proxy)
-        except SourceRowGone:
-            return Outcome.SKIPPED
-        return proxy.outcome
+            with timed(self.stage.metrics, "proxy.record"):
+                catalog.record_proxy(self.run_id, self.owner, file_id, proxy)
+        except SourceRowGone as error:
+            return Outcome.SKIPPED, error.code
+        self.stage.metrics.count("bytes_saved", proxy.original_bytes - proxy.proxy_bytes)
+        return proxy.outcome, None
 
     def _make(self, image: SourceImage) -> NewProxy:
         started = time.monotonic()
         settings = self.stage.settings
         client = self.stage.source_s3 or self.stage.s3
-        source = fetch_source(image.uri, self.scratch, client, max_bytes=settings.max_source_bytes)
+        with timed(self.stage.metrics, "proxy.fetch"):
+            source = fetch_source(image.uri, self.scratch, client, max_bytes=settings.max_source_bytes)
         output = self.scratch / f"{image.file_id}.proxy"
         wanted = self.previews.request(image)
         try:
-            _check_content(image, source)
-            info = self.workers.inspect(source.path)
-            with self.budget.hold(info.width * info.height):
+            with timed(self.stage.metrics, "proxy.check"):
+                _check_content(image, source)
+                info = self.workers.inspect(source.path)
+            with timed(self.stage.metrics, "proxy.resize"), self.budget.hold(info.width * info.height):
                 served = self._serve(source, info, output, wanted)
-            uri, uploaded, sha256 = self._store(image, served)
+            with timed(self.stage.metrics, "proxy.upload"):
+                uri, uploaded, sha256 = self._store(image, served)
             made = NewProxy(
                 outcome=served.outcome,
                 action=served.action,
@@ -191,7 +203,8 @@ class _OneImage:
                 sha256=sha256,
                 reason=served.reason,
             )
-            self.previews.keep(image, served.preview, wanted)
+            with timed(self.stage.metrics, "proxy.preview"):
+                self.previews.keep(image, served.preview, wanted)
             return made
         except ProxyError as error:
             if error.code in RESOURCE_CODES:  # too much for a proxy may be little for a preview

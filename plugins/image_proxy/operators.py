@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from include.catalog.catalog import Catalog
+    from include.pipeline.plan import Plan
 
 
 def _identity(context: Context, task: str | None = None) -> RunIdentity:
@@ -106,6 +107,7 @@ class PlanBatchesOperator(_CatalogOperator):
                 )
         except MadeOnRequest as error:
             raise AirflowSkipException(str(error)) from error
+        self._tell_backlog(plan)
         self._tell_ledger(catalog, params, settings)
         self._tell(context, dataclasses.asdict(plan.projection), params)
         run_id = _identity(context).run_id
@@ -119,6 +121,13 @@ class PlanBatchesOperator(_CatalogOperator):
         it is cleared again and maps more: their batches would never be worked on.
         """
         return [{"run_id": run_id, "batch_id": EMPTY_BATCH, "label": "nothing left"}] * max(0, count)
+
+    def _tell_backlog(self, plan: Plan) -> None:
+        from image_proxy.telemetry import AirflowMetrics
+
+        metrics = AirflowMetrics()
+        metrics.gauge("backlog.images", plan.projection.images + plan.projection.images_left_pending)
+        metrics.gauge("backlog.age_seconds", plan.oldest_seconds)
 
     def _tell_ledger(self, catalog: Catalog, params: PipelineParams, settings: Settings) -> None:
         from include.pipeline.plan import work_key
@@ -189,6 +198,7 @@ class ImageProxyOperator(_CatalogOperator):
     def execute(self, context: Context) -> dict[str, int]:
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
+        from image_proxy.telemetry import AirflowMetrics
         from include.pipeline.plan import proxy_options
         from include.pipeline.proxies import ProxyStage
 
@@ -203,7 +213,8 @@ class ImageProxyOperator(_CatalogOperator):
             params = parse_params(catalog.run_params(run_id))
             if Stage.PROXY not in catalog.run_stages(run_id):
                 raise AirflowSkipException("this run analyses only")
-            stage = ProxyStage(catalog, s3, settings, proxy_options(params), self._stop, source_s3)
+            options, metrics = proxy_options(params), AirflowMetrics()
+            stage = ProxyStage(catalog, s3, settings, options, self._stop, source_s3, metrics)
             with told_to_a_person():
                 totals.update(stage.run(run_id, batch_id))
         self.log.info("outcomes: %s", _named(totals))
@@ -266,6 +277,7 @@ class NovaAnalysisOperator(_CatalogOperator):
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
         from image_proxy.hooks import nova_hook
+        from image_proxy.telemetry import AirflowMetrics
         from include.pipeline.analysis import AnalysisStage
 
         _skip_empty(self.batch)
@@ -276,7 +288,8 @@ class NovaAnalysisOperator(_CatalogOperator):
         if "analyse" not in params.stages:
             raise AirflowSkipException("this run makes proxies only")
         nova, s3 = nova_hook(settings, params.model_id).conn, S3Hook(settings.aws_conn_id).conn
-        stage = AnalysisStage(catalog, nova, s3, settings, params, self.pool_slots, self._stop)
+        slots, metrics = self.pool_slots, AirflowMetrics()
+        stage = AnalysisStage(catalog, nova, s3, settings, params, slots, self._stop, metrics)
         with told_to_a_person():
             counts = stage.run(self.batch["run_id"], self.batch["batch_id"])
         self.log.info("outcomes: %s", _named(counts))

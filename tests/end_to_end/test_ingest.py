@@ -47,6 +47,12 @@ def registered(airflow: RunningAirflow, key: str) -> int:
         return int(connection.execute(query, {"uri": f"s3://{ORIGINALS}/{key}"}).scalar_one())
 
 
+def analysed(airflow: RunningAirflow, key: str) -> int:
+    with airflow.machine.engine.connect() as connection:
+        query = text("SELECT count(*) FROM current_image_analyses WHERE uri = :uri AND description IS NOT NULL")
+        return int(connection.execute(query, {"uri": f"s3://{ORIGINALS}/{key}"}).scalar_one())
+
+
 def events_of(airflow: RunningAirflow, source_dag: str) -> list[dict[str, Any]]:
     """The events of the asset `image_catalog` that a DAG's runs made."""
     answer = airflow.client.get("/assets/events", params={"source_dag_id": source_dag, "limit": 100})
@@ -75,6 +81,7 @@ def test_an_upload_is_registered_at_once_and_its_message_deleted(
     [event] = until(lambda: events_of(airflow, dag_id), "an event of the asset image_catalog")
     assert (event["extra"]["new"], event["extra"]["deleted"]) == (1, 1)
     assert (registered(airflow, key), in_queue(upload_queue)) == (1, 0)
+    until(lambda: analysed(airflow, key), "the asset starts the pipeline, which makes a proxy and has it analysed")
 
     before = len(until(lambda: runs(airflow, dag_id), "the run's end"))
     upload_queue.client.send_message(QueueUrl=upload_queue.url, MessageBody=message)  # SQS may deliver twice

@@ -1,0 +1,71 @@
+"""What a stage tells while it works: metrics by name, and one log line for each image's outcome.
+
+The stages know no metrics system: they are given something that counts and times. In Airflow that is Airflow's own
+StatsD or OpenTelemetry output (`image_proxy.telemetry`). docs/scaling.md lists the names. Neither metrics nor log
+lines hold image content, file names or words of an answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from include.catalog.records import Outcome, Stage
+
+log = logging.getLogger(__name__)
+
+
+class Metrics(Protocol):
+    """Where figures go. Names are dotted; times are seconds. Safe to call from several threads."""
+
+    def count(self, name: str, value: int = 1) -> None:
+        """Add to a counter."""
+
+    def timing(self, name: str, seconds: float) -> None:
+        """Add one duration."""
+
+    def gauge(self, name: str, value: float) -> None:
+        """Set a level."""
+
+
+class NoMetrics:
+    """Goes nowhere: outside Airflow."""
+
+    def count(self, name: str, value: int = 1) -> None:
+        """Nothing."""
+
+    def timing(self, name: str, seconds: float) -> None:
+        """Nothing."""
+
+    def gauge(self, name: str, value: float) -> None:
+        """Nothing."""
+
+
+NO_METRICS = NoMetrics()
+
+
+@contextmanager
+def timed(metrics: Metrics, name: str) -> Iterator[None]:
+    """Time the block, also when it raises."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        metrics.timing(name, time.monotonic() - started)
+
+
+def tell_outcome(
+    metrics: Metrics, run_id: str, file_id: int, stage: Stage, outcome: Outcome, *, code: str | None, seconds: float
+) -> None:
+    """Count one image's outcome at a stage, and log it in a form that machines read."""
+    metrics.count(f"images.{stage.value}.{outcome.value}")
+    if code is not None:
+        metrics.count(f"codes.{code}")
+    metrics.timing(f"{stage.value}.image", seconds)
+    log.info(
+        "image_decided file_id=%d run_id=%s stage=%s outcome=%s code=%s seconds=%.3f",
+        *(file_id, run_id, stage.value, outcome.value, code or "-", seconds),
+    )
