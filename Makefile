@@ -35,7 +35,7 @@ check: $(READY) ## lint, format, import directions, types
 	$(BIN)/mypy
 
 test: check ## all checks and tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup
 
 test-distributed: $(READY) ## docker-compose.yaml as plain processes: a run over two Celery workers, then everything killed once
 	$(BIN)/python -m pytest -m distributed tests/distributed tests/chaos
