@@ -235,7 +235,9 @@ def _run(session: Session, job_id: str) -> DagRun:
 
 def _state(run: DagRun, progress: RunProgress | None) -> JobState:
     state = JobState(run.state)
-    if state is not JobState.FAILED:
+    # A scheduler that looked at the run in the moment of its cancellation may close it as a success: all that was left
+    # of it is skipped.
+    if state not in (JobState.FAILED, JobState.SUCCESS):
         return state
     note = run.note or (progress.note if progress else None) or ""
     return JobState.CANCELLED if note.startswith(CANCELLED) else state
