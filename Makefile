@@ -5,6 +5,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.lock-installed
+# Python 3.11's own pip takes a pin of fastapi[extras] for none of fastapi, depending on the order of lines.
+PIP := pip==26.3
 BENCH := .venv-bench
 BENCH_READY := $(BENCH)/.lock-installed
 SHARP := benchmarks/node_modules/.installed
@@ -19,6 +21,7 @@ $(READY): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	@echo "Installing the pinned dependencies into $(VENV) (about a minute, once)"
 	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
