@@ -25,7 +25,15 @@ from include.storage.errors import StorageError
 from scripts.interrupts import Interrupted, raise_on_signals
 
 PREFERRED_PORT = 8080  # Airflow's own
-DAGS = ("image_proxy_pipeline", "nova_batch_inference", "proxy_quality_evaluation", "export_analyses")
+DAGS = (
+    "image_proxy_pipeline",
+    "nova_batch_inference",
+    "proxy_quality_evaluation",
+    "export_analyses",
+    "catalog_ingest",
+    "catalog_maintenance",
+    "deployment_check",
+)
 PARSE_SECONDS = 90
 POLL_SECONDS = 0.5
 
