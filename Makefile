@@ -38,7 +38,14 @@ check: $(READY) ## lint, format, import directions, types
 	$(BIN)/mypy
 
 test: check ## all checks and tests
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-units test-airflow
+
+# Two at once: what shares one running Airflow mostly waits for it.
+test-units: $(READY)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/end_to_end --ignore tests/browser
+
+test-airflow: $(READY)
+	$(BIN)/python -m pytest tests/end_to_end tests/browser
 
 test-distributed: $(READY) ## docker-compose.yaml as plain processes: a run over two Celery workers, then everything killed once
 	$(BIN)/python -m pytest -m distributed tests/distributed tests/chaos

@@ -32,16 +32,9 @@ os.environ |= {
 from tests.airflow_boot import airflow, airflow_on_postgres, upload_queue  # noqa: E402, F401 - one boot for all
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Browser tests last: end-to-end tests count all images of the Airflow that they share.
-
-    Of several processes (``-n``), one does all that share that Airflow; the rest is parted by file.
-    """
+    """Browser tests last: end-to-end tests count all images of the Airflow that they share."""
     items.sort(key=lambda item: "browser" in item.path.parts)
-    for item in items:
-        shared = {"end_to_end", "browser"} & set(item.path.parts) and item.path.name != "test_make_run.py"
-        item.add_marker(pytest.mark.xdist_group("airflow" if shared else str(item.path)))
 
 
 @pytest.fixture(scope="session")
