@@ -12,7 +12,7 @@ BENCH_READY := $(BENCH)/.lock-installed
 SHARP := benchmarks/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test test-distributed check bench bench-ocr clean lock
+.PHONY: help run up test test-units test-airflow test-distributed check bench bench-ocr clean lock
 
 help: ## what there is to type
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 14
