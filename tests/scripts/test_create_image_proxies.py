@@ -49,6 +49,8 @@ class Shell:
     def run(self, *arguments: str) -> tuple[int, str]:
         """In this process, which has done all the imports."""
         with pytest.MonkeyPatch.context() as patch:
+            for name in [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]:
+                patch.delenv(name)  # another test's server in this process has connections
             for name, value in self.env.items():
                 patch.setenv(name, value)
             try:
