@@ -12,7 +12,7 @@ BENCH_READY := $(BENCH)/.lock-installed
 SHARP := benchmarks/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test test-units test-airflow test-distributed check bench bench-ocr clean lock
+.PHONY: help run up test test-units test-airflow test-starts test-distributed check bench bench-ocr clean lock
 
 help: ## what there is to type
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 14
@@ -38,14 +38,18 @@ check: $(READY) ## lint, format, import directions, types
 	$(BIN)/mypy
 
 test: check ## all checks and tests
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-units test-airflow
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-units test-airflow test-starts
 
-# Two at once: what shares one running Airflow mostly waits for it.
+# Three at once: what has a running Airflow mostly waits for it.
+STARTS := tests/end_to_end/test_ways_to_start.py
 test-units: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/end_to_end --ignore tests/browser
 
 test-airflow: $(READY)
-	$(BIN)/python -m pytest tests/end_to_end tests/browser
+	$(BIN)/python -m pytest tests/end_to_end tests/browser --ignore $(STARTS)
+
+test-starts: $(READY)
+	$(BIN)/python -m pytest $(STARTS)
 
 test-distributed: $(READY) ## docker-compose.yaml as plain processes: a run over two Celery workers, then everything killed once
 	$(BIN)/python -m pytest -m distributed tests/distributed tests/chaos
