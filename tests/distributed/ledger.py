@@ -180,7 +180,7 @@ class Books:
         for row in rows:
             body = s3.get_object(Bucket=self.bucket, Key=row.uri.removeprefix(f"s3://{self.bucket}/"))["Body"].read()
             assert (len(body), hashlib.sha256(body).hexdigest()) == (row.proxy_bytes, row.sha256), row.uri
-        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix="proxy_image/")
         stored = {f"s3://{self.bucket}/{found['Key']}" for page in pages for found in page.get("Contents", ())}
         known = {row.uri for row in self.rows("SELECT uri FROM image_proxies WHERE uri IS NOT NULL")}
         assert stored <= known, f"objects that no row knows: {sorted(stored - known)}"
