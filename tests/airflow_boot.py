@@ -92,7 +92,15 @@ class RunningAirflow:
         return str(self.run(dag_run_id, dag_id)["state"])
 
     def run(self, dag_run_id: str, dag_id: str = DAG_ID) -> dict[str, Any]:
-        return dict(self.client.get(f"/dags/{dag_id}/dagRuns/{dag_run_id}").json())
+        return dict(self.got(f"/dags/{dag_id}/dagRuns/{dag_run_id}"))
+
+    def got(self, path: str, **params: Any) -> Any:
+        """Return what Airflow's REST API answers."""
+        for _ in range(5):  # its own SQLite refuses a reader now and then
+            answer = self.client.get(path, params=params)
+            if answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
+                break
+        return answer.json()
 
     def runs(self, dag_id: str = DAG_ID, **wanted: Any) -> list[dict[str, Any]]:
         """Return the DAG's runs, oldest first."""

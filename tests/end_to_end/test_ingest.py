@@ -55,12 +55,12 @@ def analysed(airflow: RunningAirflow, key: str) -> int:
 
 def events_of(airflow: RunningAirflow, source_dag: str) -> list[dict[str, Any]]:
     """The events of the asset `image_catalog` that a DAG's runs made."""
-    answer = airflow.client.get("/assets/events", params={"source_dag_id": source_dag, "limit": 100})
-    return [event for event in answer.json()["asset_events"] if event["name"] == "image_catalog"]
+    answer = airflow.got("/assets/events", source_dag_id=source_dag, limit=100)
+    return [event for event in answer["asset_events"] if event["name"] == "image_catalog"]
 
 
 def runs(airflow: RunningAirflow, dag_id: str) -> list[dict[str, Any]]:
-    found = airflow.client.get(f"/dags/{dag_id}/dagRuns", params={"limit": 100}).json()["dag_runs"]
+    found = airflow.got(f"/dags/{dag_id}/dagRuns", limit=100)["dag_runs"]
     return [run for run in found if run["state"] in ("success", "failed")]
 
 
