@@ -38,9 +38,10 @@ check: $(READY) ## lint, format, import directions, types
 	$(BIN)/mypy
 
 test: check ## all checks and tests
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-units test-airflow test-starts
+	@$(MAKE) --no-print-directory test-units
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-airflow test-starts
 
-# Three at once: what has a running Airflow mostly waits for it.
+# What has a running Airflow mostly waits for it: two such at once.
 STARTS := tests/end_to_end/test_ways_to_start.py
 test-units: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/end_to_end --ignore tests/browser
