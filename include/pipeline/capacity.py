@@ -19,7 +19,7 @@ from include.pipeline.plan import (
     SECONDS_PER_MEGAPIXEL,
 )
 
-# benchmarks/results/pipeline_rate.md: what the whole DAG reaches of the bare core.
+# An assumption until `python -m benchmarks.pipeline_rate` was run on a quiet machine: the DAG's share of the core's rate.
 DAG_EFFICIENCY = 0.85
 # Scheduling of one mapped task with LocalExecutor on two cores; one scheduler does one after the other.
 TASK_SECONDS = 0.45

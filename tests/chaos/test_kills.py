@@ -147,8 +147,8 @@ def test_the_s3_server(books: Books, topology: Topology, shipment: Shipment) -> 
 
 
 def test_the_stand_in(books: Books, topology: Topology, shipment: Shipment) -> None:
-    """Images whose call did not get through are pending again. One whose answer was cut off may have been paid: it waits
-    for its next try, and who does not want to wait asks for it."""
+    """Images whose call did not get through are pending again. One whose answer was cut off may have been paid: it
+    waits for its next try, and who does not want to wait asks for it."""
     run = books.trigger(shipment, batch_size=BATCH)
     books.come_to(shipment, 2)
     with topology.without("nova-stand-in"):
