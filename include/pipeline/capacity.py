@@ -19,7 +19,8 @@ from include.pipeline.plan import (
     SECONDS_PER_MEGAPIXEL,
 )
 
-# An assumption until `python -m benchmarks.pipeline_rate` was run on a quiet machine: the DAG's share of the core's rate.
+# The DAG's share of the bare core's rate: assumed, until `python -m benchmarks.pipeline_rate` was run on a quiet
+# machine.
 DAG_EFFICIENCY = 0.85
 # Scheduling of one mapped task with LocalExecutor on two cores; one scheduler does one after the other.
 TASK_SECONDS = 0.45
