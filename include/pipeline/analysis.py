@@ -6,7 +6,6 @@ is a sum over rows.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 import time
@@ -25,14 +24,12 @@ from include.nova import (
     NovaError,
     Prompt,
     analyse_image,
-    card_for,
-    cost_usd,
-    price_for,
     projected_cost_usd,
 )
 from include.pipeline.batches import skip, skip_busy, work_through
 from include.pipeline.leases import LeaseKeeper, give_back
 from include.pipeline.params import PipelineParams
+from include.pipeline.pricing import priced
 from include.pipeline.prompting import prompt_of
 from include.pipeline.refusals import NeedsAPerson
 from include.pipeline.settings import Settings
@@ -196,20 +193,7 @@ class _OneImage:
         return projected_cost_usd(params.model_id, proxy.width, proxy.height, self.prompt, params.tier, overrides)
 
     def _priced(self, call: CallRecord, proxy: ProxyRecord) -> NovaCall:
-        """Put the price of what is billed beside what was reported; the stand-in bills nothing, its is a projection."""
-        stage = self.stage
-        overrides = stage.settings.price_overrides
-        model_id, billed = stage.params.model_id, 0
-        if call.input_tokens:  # a refused request is not billed
-            billed = card_for(model_id).billed_input_tokens(call.input_tokens, proxy.width, proxy.height)
-        projected = cost_usd(model_id, call.tier, billed, call.output_tokens, overrides=overrides)
-        return NovaCall(
-            **dataclasses.asdict(call),
-            billed_input_tokens=billed,
-            cost_usd=projected if call.endpoint == "aws" else None,
-            cost_usd_projected=projected,
-            price_date=price_for(model_id, call.tier, overrides).date,
-        )
+        return priced(call, self.stage.params.model_id, proxy.width, proxy.height, self.stage.settings)
 
     def _refused(self, file_id: int, proxy: ProxyRecord, error: NovaError) -> Outcome:
         catalog = self.stage.catalog

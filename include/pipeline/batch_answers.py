@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from include.catalog.errors import LeaseLost
 from include.catalog.records import BatchJob, Failure, NewAnalysis, NovaCall, Outcome, ProxyRecord
-from include.nova import Disposition, NovaError, card_for, cost_usd, price_for
+from include.nova import Disposition, NovaError
 from include.nova.batch import Answer, parse_answer, parse_manifest
-from include.pipeline.batch_plan import TIER
 from include.pipeline.batches import RunCancelled
 from include.pipeline.params import PipelineParams
+from include.pipeline.pricing import priced
 from include.pipeline.prompting import prompt_of
 from include.pipeline.settings import Settings
 from include.storage.copies import keys_below, read_lines, read_small, split_uri
@@ -124,19 +123,8 @@ class JobAnswers:
         self.catalog.record_refusal(self.job, proxy.file_id, outcome=outcome, failure=failure, call=call)
 
     def _priced(self, answer: Answer, proxy: ProxyRecord) -> NovaCall:
-        """Put the price of what is billed beside what was reported; the stand-in bills nothing, its is a projection."""
-        model_id, prices = self.params.model_id, self.settings.price_overrides
-        call, billed = answer.call(self.job.started_at or self.job.created_at, self.endpoint), 0
-        if call.input_tokens:
-            billed = card_for(model_id).billed_input_tokens(call.input_tokens, proxy.width, proxy.height)
-        projected = cost_usd(model_id, TIER, billed, call.output_tokens, overrides=prices)
-        return NovaCall(
-            **dataclasses.asdict(call),
-            billed_input_tokens=billed,
-            cost_usd=projected if call.endpoint == "aws" else None,
-            cost_usd_projected=projected,
-            price_date=price_for(model_id, TIER, prices).date,
-        )
+        call = answer.call(self.job.started_at or self.job.created_at, self.endpoint)
+        return priced(call, self.params.model_id, proxy.width, proxy.height, self.settings)
 
 
 def copy_uri(job: BatchJob, proxy: ProxyRecord) -> str:

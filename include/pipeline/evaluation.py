@@ -29,9 +29,6 @@ from include.nova import (
     NovaError,
     Prompt,
     analyse_image,
-    card_for,
-    cost_usd,
-    price_for,
     projected_cost_usd,
 )
 from include.pipeline.analysis import NovaRefused, PromptChanged
@@ -39,6 +36,7 @@ from include.pipeline.batches import RunCancelled
 from include.pipeline.copies import Copy, CopyMaker, evaluation_folder, remove_folder
 from include.pipeline.evaluation_params import AUTO, ORIGINAL, EvaluationParams, parse_evaluation
 from include.pipeline.plan import ASSUMED_DIMENSIONS, CostLimitExceeded
+from include.pipeline.pricing import priced
 from include.pipeline.prompting import prompt_of
 from include.pipeline.proxies import _limits, cores
 from include.pipeline.settings import Settings
@@ -344,11 +342,7 @@ class _Asking:
         self, file_id: int, slot: _Slot, copy: Copy, call: CallRecord, answered: AnalysedImage | None = None
     ) -> EvaluationCall:
         """The row of one request: what was shown, how long it took, what it cost, and the answer if there is one."""
-        model_id, overrides = self.params.model_id, self.stage.settings.price_overrides
-        billed = 0
-        if call.input_tokens:  # a refused request is not billed
-            billed = card_for(model_id).billed_input_tokens(call.input_tokens, copy.width, copy.height)
-        projected = cost_usd(model_id, "default", billed, call.output_tokens, overrides)
+        paid = priced(call, self.params.model_id, copy.width, copy.height, self.stage.settings)
         words: dict[str, Any] = {}
         if answered is not None:
             reply = answered.reply
@@ -362,12 +356,9 @@ class _Asking:
             repeat,
             called=True,
             final=answered is not None,
-            **{name: value for name, value in asdict(call).items() if name in EVALUATED},
+            **{name: value for name, value in asdict(paid).items() if name in EVALUATED},
             **shown,
             **words,
-            cost_usd=projected if call.endpoint == "aws" else None,
-            cost_usd_projected=projected,
-            price_date=price_for(model_id, "default", overrides).date,
         )
 
 

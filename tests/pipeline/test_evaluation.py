@@ -17,7 +17,7 @@ from include.catalog.records import EvaluationCall
 from include.local.nova_stand_in import Forced, NovaStandIn
 from include.local.registration import register_folders
 from include.nova import Backoff
-from include.pipeline import evaluation
+from include.pipeline import evaluation, pricing
 from include.pipeline.batches import RunCancelled
 from include.pipeline.evaluation import (
     EvaluationIncomplete,
@@ -222,7 +222,7 @@ def test_the_highest_cost_ends_the_questions_cleanly(trial: Trial, monkeypatch: 
     two_pictures(trial)
     trial.plan(max_cost_usd=0.02, repeats=2)
     trial.concurrency = 1
-    monkeypatch.setattr(evaluation, "cost_usd", lambda *_: 0.005)
+    monkeypatch.setattr(pricing, "cost_usd", lambda *_, **__: 0.005)
     assert trial.ask() == {"answered": 4, "open": 2}
     assert trial.ask() == {"open": 2}
     said = trial.report()
