@@ -38,7 +38,7 @@ from include.pipeline.evaluation_params import AUTO, ORIGINAL, EvaluationParams,
 from include.pipeline.plan import ASSUMED_DIMENSIONS, CostLimitExceeded
 from include.pipeline.pricing import priced
 from include.pipeline.prompting import prompt_of
-from include.pipeline.proxies import _limits, cores
+from include.pipeline.proxies import cores
 from include.pipeline.settings import Settings
 from include.savings.evaluation import SAME_SIZE, EvaluationReport, build_evaluation_report
 from include.savings.evaluation_text import evaluation_markdown
@@ -185,7 +185,7 @@ class EvaluationStage:
     ) -> dict[int, dict[_Slot, Copy]]:
         """Each picture's copies by slot; what cannot be made or need not be asked is a row in the catalog."""
         threads, source_s3 = self.settings.workers or cores(), self.source_s3 or self.s3
-        with DecodeWorkers(threads, _limits(self.settings)) as workers, ThreadPoolExecutor(threads) as pool:
+        with DecodeWorkers(threads, self.settings.decode_limits) as workers, ThreadPoolExecutor(threads) as pool:
             maker = CopyMaker(self.s3, source_s3, self.settings, asking.params, workers, scratch)
             folder = evaluation_folder(self.settings, asking.run_id)
 

@@ -26,7 +26,6 @@ from include.imaging import (
     RESOURCE_CODES,
     DecodeWorkers,
     ImageInfo,
-    Limits,
     Preview,
     PreviewRequest,
     ProxyError,
@@ -104,7 +103,7 @@ class ProxyStage:
         with (
             LeaseKeeper(self.catalog, owner, self.settings.lease_seconds),
             tempfile.TemporaryDirectory(prefix="image-proxy-", dir=self.settings.temp_dir) as scratch,
-            DecodeWorkers(count, _limits(self.settings)) as workers,
+            DecodeWorkers(count, self.settings.decode_limits) as workers,
         ):
             budget = PixelBudget(self.settings.max_pixels_in_flight)
             previews = PreviewKeeper(self.catalog, self.s3, self.settings, workers, Path(scratch))
@@ -291,14 +290,3 @@ def _kept(source: LocalSource, info: ImageInfo, reason: str | None, preview: Pre
 def _proxied(output: Path, result: ProxyResult) -> Served:
     size = result.proxy_dimensions
     return Served(output, Outcome.PROXIED, result.action, result.format, size, preview=result.preview)
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        max_pixels=settings.max_pixels,
-        max_bytes=settings.max_source_bytes,
-        max_frames=settings.max_frames,
-        max_scans=settings.max_scans,
-        seconds=settings.decode_seconds,
-        memory_bytes=settings.decode_memory_bytes,
-    )

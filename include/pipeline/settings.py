@@ -140,6 +140,18 @@ class Settings(BaseSettings):
         return ObjectRules(self.bucket_owner, self.kms_key_id, self.object_tags)
 
     @property
+    def decode_limits(self) -> Limits:
+        """Return what one image may cost a decode process."""
+        return Limits(
+            max_pixels=self.max_pixels,
+            max_bytes=self.max_source_bytes,
+            max_frames=self.max_frames,
+            max_scans=self.max_scans,
+            seconds=self.decode_seconds,
+            memory_bytes=self.decode_memory_bytes,
+        )
+
+    @property
     def reads_apart(self) -> bool:
         """Return whether originals are read through another connection than proxies are written."""
         return self.source_aws_conn_id not in (None, self.aws_conn_id)

@@ -9,14 +9,14 @@ from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowSkipException
 
 from image_proxy.assets import IMAGE_ANALYSES, IMAGE_BACKLOG, IMAGE_PROXIES
-from image_proxy.operators import _CatalogOperator, _identity
+from image_proxy.operators import CatalogOperator, identity_of
 from include.pipeline.params import parse_params
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class _AnnounceOperator(_CatalogOperator):
+class _AnnounceOperator(CatalogOperator):
     """Update an asset, with the run's figures as the event's metadata; skipped, and so no event, without news."""
 
     asset: Asset
@@ -37,7 +37,7 @@ class _AnnounceOperator(_CatalogOperator):
         """Return the run's figures from the catalog, or skip."""
         from include.catalog.errors import UnknownRun
 
-        run_id = _identity(context).run_id
+        run_id = identity_of(context).run_id
         try:
             return self.catalog(self.settings()).run_figures(run_id)
         except UnknownRun:
@@ -90,7 +90,7 @@ class ContinueBacklogOperator(_AnnounceOperator):
         """Return which run was full."""
         from include.pipeline.backlog import why_not_continue
 
-        settings, identity = self.settings(), _identity(context)
+        settings, identity = self.settings(), identity_of(context)
         params = parse_params(dict(context["params"]))
         reason = why_not_continue(self.catalog(settings), identity, params, settings)
         if reason:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from image_proxy.operators import NovaAnalysisOperator, SummariseRunOperator, _CatalogOperator, _identity, _label
+from image_proxy.operators import CatalogOperator, NovaAnalysisOperator, SummariseRunOperator, identity_of, label_of
 from include.pipeline.batch_params import batch_param_schemas, parse_batch_params
 from include.pipeline.identity import window_of
 from include.pipeline.params import InvalidParams
@@ -46,7 +46,7 @@ def _trigger(job: BatchJob, settings: Settings) -> BatchJobTrigger:
     return BatchJobTrigger(str(job.job_arn), settings.aws_conn_id, settings.batch_poll_seconds)
 
 
-class PlanBatchJobsOperator(_CatalogOperator):
+class PlanBatchJobsOperator(CatalogOperator):
     """List images that have a proxy and no analysis, project the cost of batch inference, and split them into jobs.
 
     Returns one small mapping per job (`run_id`, `batch_id`, `label`); membership stays on the catalog's rows. Wrong
@@ -61,7 +61,7 @@ class PlanBatchJobsOperator(_CatalogOperator):
         from include.pipeline.batch_plan import plan_batch_run
         from include.pipeline.plan import CostLimitExceeded
 
-        run, identity = context["dag_run"], _identity(context)
+        run, identity = context["dag_run"], identity_of(context)
         try:
             params = parse_batch_params({**dict(context["params"]), **(run.conf or {})})
             settings = self.settings()
@@ -84,11 +84,11 @@ class PlanBatchJobsOperator(_CatalogOperator):
         self.log.info("%s %s", "dry run, nothing was written: would take" if params.dry_run else "takes", projection)
         context["ti"].xcom_push(key="projection", value=projection)
         return [
-            {"run_id": identity.run_id, "batch_id": batch.batch_id, "label": _label(batch)} for batch in plan.batches
+            {"run_id": identity.run_id, "batch_id": batch.batch_id, "label": label_of(batch)} for batch in plan.batches
         ]
 
 
-class NovaBatchJobOperator(_CatalogOperator):
+class NovaBatchJobOperator(CatalogOperator):
     """Have Nova describe one planned batch in a batch inference job, at half price.
 
     Fills a folder with the records and with copies of the proxies, starts the job, waits for it in the triggerer
@@ -162,7 +162,7 @@ class SummariseBatchRunOperator(SummariseRunOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         settings = self.settings()
         inference = _inference(settings, self.catalog(settings), threading.Event())
-        job = inference.finish_own(_identity(context).run_id)
+        job = inference.finish_own(identity_of(context).run_id)
         if job is not None:
             self.defer(trigger=_trigger(job, settings), method_name="resume")
         return super().execute(context)

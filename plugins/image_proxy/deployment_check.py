@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook, Param
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from image_proxy.operators import _CatalogOperator
+from image_proxy.operators import CatalogOperator
 from include.pipeline.check_params import CHECK_SCHEMAS
 from include.pipeline.forms import checked_conf
 from include.pipeline.params import InvalidParams
@@ -28,7 +28,7 @@ def check_params() -> dict[str, Param]:
     }
 
 
-class _CheckOperator(_CatalogOperator):
+class _CheckOperator(CatalogOperator):
     def values(self, context: Context) -> dict[str, Any]:
         try:
             return checked_conf({**dict(context["params"]), **(context["dag_run"].conf or {})}, CHECK_SCHEMAS)
@@ -102,7 +102,7 @@ class CheckOperator(_CheckOperator):
         return line
 
 
-class PoolCheckOperator(_CatalogOperator):
+class PoolCheckOperator(CatalogOperator):
     """Green when the pool of the Nova requests exists and has the slots that one analysis task takes.
 
     It takes these slots itself. A task that stays *scheduled* until the run times out says: create the pool (Admin,

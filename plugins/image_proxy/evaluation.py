@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from image_proxy.operators import _CatalogOperator, _identity
+from image_proxy.operators import CatalogOperator, identity_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -20,7 +20,7 @@ def _s3(conn_id: str | None) -> Any:
     return S3Hook(conn_id).conn
 
 
-class PlanEvaluationOperator(_CatalogOperator):
+class PlanEvaluationOperator(CatalogOperator):
     """Draw the sample and check the projected cost; the sample is stored, so that a retry takes the same pictures.
 
     Wrong params, an empty sample and a projected cost above `max_cost_usd` fail the task at once, before anything is
@@ -45,7 +45,7 @@ class PlanEvaluationOperator(_CatalogOperator):
             _ = settings.required_bucket
             self.check_pools(context)
             endpoint = nova_hook(settings, params.model_id).endpoint
-            run_id = _identity(context).run_id
+            run_id = identity_of(context).run_id
             evaluation = plan_evaluation(self.catalog(settings), run_id, params, settings, nova_endpoint=endpoint)
         except (
             InvalidParams,
@@ -61,7 +61,7 @@ class PlanEvaluationOperator(_CatalogOperator):
         return {"pictures": pictures, "questions": questions}
 
 
-class EvaluateProxiesOperator(_CatalogOperator):
+class EvaluateProxiesOperator(CatalogOperator):
     """Copy each picture of the sample at each size into a temporary folder of the bucket, and have Nova describe all.
 
     It keeps as many requests in flight as it takes slots of its pool (``pool_slots``). Each answer is in the catalog
@@ -82,7 +82,7 @@ class EvaluateProxiesOperator(_CatalogOperator):
 
         self._stop = threading.Event()
         settings = self.settings()
-        catalog, run_id = self.catalog(settings), _identity(context).run_id
+        catalog, run_id = self.catalog(settings), identity_of(context).run_id
         evaluation = catalog.evaluation(run_id)
         if evaluation is None:
             raise AirflowFailException(f"no evaluation is stored for {run_id}: planning did not finish")
@@ -103,7 +103,7 @@ class EvaluateProxiesOperator(_CatalogOperator):
             self._stop.set()
 
 
-class ReportEvaluationOperator(_CatalogOperator):
+class ReportEvaluationOperator(CatalogOperator):
     """Build the report from the catalog, store it there and in files, and print it into the log.
 
     Runs whatever became of the questions, and is red when some have no answer, unless the highest cost was reached.
@@ -120,7 +120,7 @@ class ReportEvaluationOperator(_CatalogOperator):
         settings = self.settings()
         try:
             report = report_evaluation(
-                self.catalog(settings), _identity(context).run_id, _s3(settings.aws_conn_id), settings
+                self.catalog(settings), identity_of(context).run_id, _s3(settings.aws_conn_id), settings
             )
         except (NothingToEvaluate, UnusableDestination) as error:
             raise AirflowFailException(f"{error.code}: {error}") from error
@@ -131,7 +131,7 @@ class ReportEvaluationOperator(_CatalogOperator):
         return report.headline()
 
 
-class RemoveCopiesOperator(_CatalogOperator):
+class RemoveCopiesOperator(CatalogOperator):
     """Remove the evaluation's copies from the bucket, should a task that was killed have left any. Runs in any case."""
 
     ui_color = "#eeeeee"
@@ -140,6 +140,6 @@ class RemoveCopiesOperator(_CatalogOperator):
         from include.pipeline.evaluation import remove_copies
 
         settings = self.settings()
-        removed = remove_copies(_s3(settings.aws_conn_id), settings, _identity(context).run_id)
+        removed = remove_copies(_s3(settings.aws_conn_id), settings, identity_of(context).run_id)
         self.log.info("removed %d copies that were left", removed)
         return removed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from image_proxy.operators import _CatalogOperator
+from image_proxy.operators import CatalogOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from include.pipeline.exports import ExportRequest
 
 
-class ExportAnalysesOperator(_CatalogOperator):
+class ExportAnalysesOperator(CatalogOperator):
     """Write current analyses as one JSONL or Parquet file, with a manifest, to a folder or to S3.
 
     What is exported are the rows of the view `current_image_analyses` that have an analysis and pass the filter. The

@@ -11,7 +11,7 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from image_proxy.assets import IMAGE_CATALOG
-from image_proxy.operators import _CatalogOperator
+from image_proxy.operators import CatalogOperator
 from include.pipeline.ingest_params import INGEST_SCHEMAS, IngestParams, parse_ingest_params
 from include.pipeline.params import InvalidParams
 from include.pipeline.settings import Settings, SettingsError, load_settings
@@ -50,7 +50,7 @@ def _settings_for_parsing() -> Settings | None:
         return None
 
 
-class _IngestOperator(_CatalogOperator):
+class _IngestOperator(CatalogOperator):
     """What the operators here share: checked params, and the asset event that tells what is new."""
 
     _stop: threading.Event | None = None

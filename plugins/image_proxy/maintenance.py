@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 
-from image_proxy.operators import _CatalogOperator
+from image_proxy.operators import CatalogOperator
 from include.pipeline.maintenance_params import MAINTENANCE_SCHEMAS, parse_maintenance_params
 from include.pipeline.params import InvalidParams
 
@@ -23,7 +23,7 @@ def maintenance_params() -> dict[str, Param]:
     }
 
 
-class MaintenanceOperator(_CatalogOperator):
+class MaintenanceOperator(CatalogOperator):
     """One step of the maintenance; it reports what it finds, and changes nothing unless the params say so.
 
     :param step: `leases`, `bucket`, `sources`, `retention` or `deletion`.

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from include.pipeline.plan import Plan
 
 
-def _identity(context: Context, task: str | None = None) -> RunIdentity:
+def identity_of(context: Context, task: str | None = None) -> RunIdentity:
+    """Return the run's name in the catalog; with ``task``, that of one operator which plans its own work."""
     run = context["dag_run"]
     return RunIdentity(run.dag_id, run.run_id, task, None if task else run.run_type.value)
 
@@ -45,7 +46,7 @@ def _named(counts: Mapping[Outcome, int]) -> dict[str, int]:
     return {outcome.value: count for outcome, count in counts.items()}
 
 
-class _CatalogOperator(BaseOperator):
+class CatalogOperator(BaseOperator):
     """What all operators share: deployment settings, the catalog they name, and their docstring as the UI's doc."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -71,7 +72,7 @@ class _CatalogOperator(BaseOperator):
             check_pools(facts)
 
 
-class PlanBatchesOperator(_CatalogOperator):
+class PlanBatchesOperator(CatalogOperator):
     """List unprocessed images, project their cost, and store the run's batches in the catalog.
 
     Returns one small mapping per batch (`run_id`, `batch_id`, `label`); membership stays on the catalog's rows. It
@@ -98,7 +99,7 @@ class PlanBatchesOperator(_CatalogOperator):
             with told_to_a_person():
                 plan = plan_run(
                     catalog,
-                    _identity(context),
+                    identity_of(context),
                     params,
                     settings,
                     window_of(run.run_type, run.data_interval_start, run.data_interval_end, run.start_date),
@@ -110,8 +111,8 @@ class PlanBatchesOperator(_CatalogOperator):
         self._tell_backlog(plan)
         self._tell_ledger(catalog, params, settings)
         self._tell(context, dataclasses.asdict(plan.projection), params)
-        run_id = _identity(context).run_id
-        batches = [{"run_id": run_id, "batch_id": batch.batch_id, "label": _label(batch)} for batch in plan.batches]
+        run_id = identity_of(context).run_id
+        batches = [{"run_id": run_id, "batch_id": batch.batch_id, "label": label_of(batch)} for batch in plan.batches]
         return batches + self._empty(run_id, catalog.mapped_batches(run_id) - len(batches))
 
     def _empty(self, run_id: str, count: int) -> list[dict[str, Any]]:
@@ -145,7 +146,7 @@ class PlanBatchesOperator(_CatalogOperator):
         context["ti"].xcom_push(key="projection", value=projection)
 
 
-class ImageProxyOperator(_CatalogOperator):
+class ImageProxyOperator(CatalogOperator):
     """Make the proxies of one batch with all cores, and upload them to S3.
 
     With ``batch`` (from `PlanBatchesOperator`, mapped) it works on images that a run has planned. Without, it plans
@@ -228,7 +229,7 @@ class ImageProxyOperator(_CatalogOperator):
 
         params = self._own_params()
         instance = context["ti"]
-        identity = _identity(context, f"{instance.task_id}[{instance.map_index}]")
+        identity = identity_of(context, f"{instance.task_id}[{instance.map_index}]")
         plan = plan_run(catalog, identity, params, settings, Window(), nova_endpoint=None, max_batches=1)
         return [(identity.run_id, batch.batch_id) for batch in plan.batches]
 
@@ -253,7 +254,7 @@ class ImageProxyOperator(_CatalogOperator):
             self._stop.set()
 
 
-class NovaAnalysisOperator(_CatalogOperator):
+class NovaAnalysisOperator(CatalogOperator):
     """Have Nova describe one batch of proxies, and write each answer to the catalog before the next call.
 
     It keeps as many requests in flight as it takes slots of its pool (``pool_slots``), so that the pool bounds
@@ -301,7 +302,7 @@ class NovaAnalysisOperator(_CatalogOperator):
             self._stop.set()
 
 
-class SummariseRunOperator(_CatalogOperator):
+class SummariseRunOperator(CatalogOperator):
     """Close the run in the catalog and log its figures, all of them queried from its rows. Runs whatever happened."""
 
     ui_color = "#fdf3d8"
@@ -310,7 +311,7 @@ class SummariseRunOperator(_CatalogOperator):
         from include.pipeline.summary import summarise
 
         catalog = self.catalog(self.settings())
-        report = summarise(catalog, _identity(context).run_id)
+        report = summarise(catalog, identity_of(context).run_id)
         if report is None:
             self.log.info("no run is stored: a dry run, or planning failed")
             return {}
@@ -318,7 +319,7 @@ class SummariseRunOperator(_CatalogOperator):
         return report.counts()
 
 
-class RunGateOperator(_CatalogOperator):
+class RunGateOperator(CatalogOperator):
     """Fail the run when it did not do what it planned, judged from the catalog.
 
     Red when more than ``max_failure_ratio`` of the attempted images failed, or when any listed image has no outcome
@@ -333,8 +334,9 @@ class RunGateOperator(_CatalogOperator):
         params = parse_params(dict(context["params"]))
         if params.dry_run:
             return
-        check_run(self.catalog(self.settings()), _identity(context).run_id, params.max_failure_ratio)
+        check_run(self.catalog(self.settings()), identity_of(context).run_id, params.max_failure_ratio)
 
 
-def _label(batch: Any) -> str:
+def label_of(batch: Any) -> str:
+    """Return what a mapped task of this batch is called in the UI."""
     return f"batch {batch.batch_id}: {batch.size} image{'' if batch.size == 1 else 's'}"

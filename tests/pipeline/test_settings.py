@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from include.imaging import Limits
-from include.pipeline.proxies import _limits
 from include.pipeline.settings import SettingsError, load_settings
 
 
@@ -64,9 +63,9 @@ def test_a_missing_bucket_says_how_to_set_it(monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_every_limit_on_an_image_can_be_set(name: str, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And reaches the decode workers."""
-    assert getattr(_limits(load_settings()), limit) == getattr(Limits(), limit)
+    assert getattr(load_settings().decode_limits, limit) == getattr(Limits(), limit)
     monkeypatch.setenv(f"IMAGE_PROXY_{name}", str(300 * 1024**2 if limit == "memory_bytes" else 77))
-    assert getattr(_limits(load_settings()), limit) in (77, 300 * 1024**2)
+    assert getattr(load_settings().decode_limits, limit) in (77, 300 * 1024**2)
 
 
 def test_no_limit_is_forgotten() -> None:
