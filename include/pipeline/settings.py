@@ -69,13 +69,12 @@ class Settings(BaseSettings):
     decode_memory_bytes: int = Field(
         Limits().memory_bytes, ge=256 * 1024**2, description="Address space of a decode process"
     )
-    # -- failure
-    retry_seconds: float = Field(
-        30, ge=1, le=3600, description="Wait before a task that infrastructure failed is tried again; then doubled"
-    )
-
     max_pixels_in_flight: int = Field(
         2 * Limits().max_pixels, ge=1, description="Most pixels that a proxy task decodes at once, over all its workers"
+    )
+    # Failure
+    retry_seconds: float = Field(
+        30, ge=1, le=3600, description="Wait before a task that infrastructure failed is tried again; then doubled"
     )
     # Nova: what is asked, and what may be spent
     output_model: str | None = Field(
@@ -119,6 +118,50 @@ class Settings(BaseSettings):
     batch_timeout_hours: int = Field(48, ge=24, le=168, description="When Bedrock is to give a batch job up")
     batch_max_records: int = Field(50_000, ge=200, le=50_000, description="Most images in one batch job")
     batch_poll_seconds: float = Field(60, ge=0.1, le=3600, description="Time between two looks at a batch job")
+    # Where new images come from
+    ingest_sources: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="S3 prefixes and folders that are looked through for new images: JSON, or separated by commas"
+    )
+    ingest_schedule: str = Field("*/10 * * * *", min_length=1, description="When they are looked through (cron, UTC)")
+    ingest_header_bytes: int = Field(
+        64 * 1024, ge=4096, le=16 * 1024**2, description="First bytes of a new image that are read for its dimensions"
+    )
+    ingest_overlap_seconds: float = Field(
+        86_400, ge=0, description="How far behind the last listing the next one looks again"
+    )
+    ingest_queue_url: str | None = Field(
+        None, pattern=r"^https?://", description="SQS queue that the bucket sends its events to"
+    )
+
+    # Adopting a table of the team's
+    table_mapping: Path | None = Field(None, description="TOML file that maps a table of yours in place of `files`")
+    # How runs are started, and who is told about them
+    schedule: str = Field("0 * * * *", description="Cron expression (UTC) of image_proxy_pipeline")
+    run_limit: int = Field(10_000, ge=1, le=100_000, description="Most images of a run whose params give no limit")
+    proxy_mode: Literal["eager", "lazy"] = Field(
+        "eager", description="eager: schedule and ingest make proxies; lazy: only a request for analyses does"
+    )
+    max_attempts: int = Field(5, ge=1, le=20, description="Tries of an image whose failures are transient")
+    notifier: str | None = Field(None, description="Airflow notifier class that is told of late and failed runs")
+    notifier_kwargs: dict[str, Any] = Field(default_factory=dict, description="Its arguments, templated; as JSON")
+    late_after_seconds: float = Field(3 * 3600, ge=1, description="A run that takes longer from its creation is late")
+
+    # Previews of originals, for the pages
+    preview_side: int = Field(
+        640, ge=0, le=1024, description="Longer side in pixels of the preview that is kept of an original; 0: none"
+    )
+    preview_prefix: str = Field(
+        "proxy_preview", min_length=1, max_length=200, description="First part of every preview's key"
+    )
+
+    @field_validator("ingest_sources", mode="before")
+    @classmethod
+    def _split_sources(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if value.strip().startswith("["):
+            return json.loads(value)  # its error is a ValueError, which names this setting
+        return [part.strip() for part in value.split(",") if part.strip()]
 
     @field_validator("object_tags")
     @classmethod
@@ -155,52 +198,6 @@ class Settings(BaseSettings):
     def reads_apart(self) -> bool:
         """Return whether originals are read through another connection than proxies are written."""
         return self.source_aws_conn_id not in (None, self.aws_conn_id)
-
-    # Where new images come from
-    ingest_sources: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="S3 prefixes and folders that are looked through for new images: JSON, or separated by commas"
-    )
-    ingest_schedule: str = Field("*/10 * * * *", min_length=1, description="When they are looked through (cron, UTC)")
-    ingest_header_bytes: int = Field(
-        64 * 1024, ge=4096, le=16 * 1024**2, description="First bytes of a new image that are read for its dimensions"
-    )
-    ingest_overlap_seconds: float = Field(
-        86_400, ge=0, description="How far behind the last listing the next one looks again"
-    )
-    ingest_queue_url: str | None = Field(
-        None, pattern=r"^https?://", description="SQS queue that the bucket sends its events to"
-    )
-
-    # Adopting a table of the team's
-    table_mapping: Path | None = Field(None, description="TOML file that maps a table of yours in place of `files`")
-
-    @field_validator("ingest_sources", mode="before")
-    @classmethod
-    def _split_sources(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        if value.strip().startswith("["):
-            return json.loads(value)  # its error is a ValueError, which names this setting
-        return [part.strip() for part in value.split(",") if part.strip()]
-
-    # How runs are started, and who is told about them
-    schedule: str = Field("0 * * * *", description="Cron expression (UTC) of image_proxy_pipeline")
-    run_limit: int = Field(10_000, ge=1, le=100_000, description="Most images of a run whose params give no limit")
-    proxy_mode: Literal["eager", "lazy"] = Field(
-        "eager", description="eager: schedule and ingest make proxies; lazy: only a request for analyses does"
-    )
-    max_attempts: int = Field(5, ge=1, le=20, description="Tries of an image whose failures are transient")
-    notifier: str | None = Field(None, description="Airflow notifier class that is told of late and failed runs")
-    notifier_kwargs: dict[str, Any] = Field(default_factory=dict, description="Its arguments, templated; as JSON")
-    late_after_seconds: float = Field(3 * 3600, ge=1, description="A run that takes longer from its creation is late")
-
-    # Previews of originals, for the pages
-    preview_side: int = Field(
-        640, ge=0, le=1024, description="Longer side in pixels of the preview that is kept of an original; 0: none"
-    )
-    preview_prefix: str = Field(
-        "proxy_preview", min_length=1, max_length=200, description="First part of every preview's key"
-    )
 
     @classmethod
     def settings_customise_sources(
