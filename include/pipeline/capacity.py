@@ -25,8 +25,9 @@ DAG_EFFICIENCY = 0.85
 # Scheduling of one mapped task with LocalExecutor on two cores; one scheduler does one after the other.
 TASK_SECONDS = 0.45
 TASKS_A_BATCH = 2
-# benchmarks/results/catalog_scale.md: tables and indexes, one proxy and one analysis an image.
-CATALOG_BYTES_PER_IMAGE = 3500
+# `python -m benchmarks.catalog_scale` prints 1,620 bytes (PostgreSQL) for an image with its proxy and analysis; items of
+# runs, attempts and previews are not in it: about 900 more by the size of their rows, an estimate.
+CATALOG_BYTES_PER_IMAGE = 2500
 SECONDS_A_DAY = 86_400
 
 
