@@ -25,8 +25,8 @@ DAG_EFFICIENCY = 0.85
 # Scheduling of one mapped task with LocalExecutor on two cores; one scheduler does one after the other.
 TASK_SECONDS = 0.45
 TASKS_A_BATCH = 2
-# `python -m benchmarks.catalog_scale` prints 1,620 bytes (PostgreSQL) for an image with its proxy and analysis; items of
-# runs, attempts and previews are not in it: about 900 more by the size of their rows, an estimate.
+# `python -m benchmarks.catalog_scale` prints 1,620 bytes (PostgreSQL) an image with its proxy and analysis. Items of
+# runs, attempts and previews are not in it: about 900 more, estimated by the size of their rows.
 CATALOG_BYTES_PER_IMAGE = 2500
 SECONDS_A_DAY = 86_400
 
