@@ -68,7 +68,7 @@ def test_questions_without_an_answer_turn_the_run_red_and_are_told(
     pictures: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluation, "BACKOFF", Backoff(attempts=2, base_seconds=0.001, cap_seconds=0.001))
-    pictures.stand_in.change(forced=(Forced(error="ThrottlingException", key_contains="896"),))
+    pictures.stand_in.change(forced=(Forced(error="ThrottlingException", key_contains="-896."),))
     run = run_dag(pictures, sample_size=1, repeats=1)
     assert run.state == "failed"
     assert states(run) == {"plan": "success", "evaluate": "failed", "report": "failed", "remove_copies": "success"}

@@ -153,7 +153,7 @@ def test_a_retry_pays_for_nothing_that_was_answered(trial: Trial) -> None:
 def test_a_retry_of_the_original_alone_does_not_forget_that_its_proxy_differs(trial: Trial) -> None:
     photograph(trial.ground.pictures / "a.jpg", 1600, 1200)
     trial.plan(repeats=1)
-    trial.stand_in.change(forced=(Forced(error="ThrottlingException", key_contains="original"),))
+    trial.stand_in.change(forced=(Forced(error="ThrottlingException", key_contains="-original."),))
     with pytest.raises(EvaluationIncomplete):
         trial.ask()
     trial.stand_in.change(forced=())
@@ -177,7 +177,7 @@ def test_throttling_costs_patience_and_nothing_else(trial: Trial, monkeypatch: p
 def test_a_question_that_nova_refuses_is_not_asked_again_and_its_cost_is_kept(trial: Trial) -> None:
     photograph(trial.ground.pictures / "a.jpg", 1600, 1200)
     trial.plan(repeats=1)
-    trial.stand_in.change(forced=(Forced(stop_reason="content_filtered", key_contains="896"),))
+    trial.stand_in.change(forced=(Forced(stop_reason="content_filtered", key_contains="-896."),))
     assert trial.ask() == {"content_filtered": 1, "answered": 1, "open": 0}
     assert trial.ask() == {"open": 0}
     said = trial.report()
