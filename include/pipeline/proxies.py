@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from include.catalog.browse_records import NewPreview
 from include.catalog.errors import LeaseLost, SourceRowGone
 from include.catalog.records import Failure, NewProxy, Outcome, SourceImage, Stage, WorkItem
 from include.imaging import (
@@ -149,7 +150,7 @@ class _OneImage:
         if item.proxied:
             return skip(catalog, self.run_id, self.owner, item, Stage.PROXY, "proxy_exists"), None
         try:
-            proxy = self._make(item.image)
+            proxy, preview = self._make(item.image)
         except (ProxyError, SourceError) as error:
             log.warning("image %s (%s): %s: %s", file_id, item.image.uri, error.code, error)
             failure = Failure(error.code, str(error), transient=error.transient)
@@ -164,13 +165,13 @@ class _OneImage:
             raise RunCancelled("stopped while decoding") from error
         try:
             with timed(self.stage.metrics, "proxy.record"):
-                catalog.record_proxy(self.run_id, self.owner, file_id, proxy)
+                catalog.record_proxy(self.run_id, self.owner, file_id, proxy, preview)
         except SourceRowGone as error:
             return Outcome.SKIPPED, error.code
         self.stage.metrics.count("bytes_saved", proxy.original_bytes - proxy.proxy_bytes)
         return proxy.outcome, None
 
-    def _make(self, image: SourceImage) -> NewProxy:
+    def _make(self, image: SourceImage) -> tuple[NewProxy, NewPreview | None]:
         started = time.monotonic()
         settings = self.stage.settings
         client = self.stage.source_s3 or self.stage.s3
@@ -203,11 +204,10 @@ class _OneImage:
                 reason=served.reason,
             )
             with timed(self.stage.metrics, "proxy.preview"):
-                self.previews.keep(image, served.preview, wanted)
-            return made
+                return made, self.previews.store(image, served.preview, wanted)
         except ProxyError as error:
             if error.code in RESOURCE_CODES:  # too much for a proxy may be little for a preview
-                self.previews.keep(image, self.previews.alone(source, wanted), wanted)
+                self.previews.keep_alone(image, source, wanted)
             raise
         finally:
             output.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,8 +106,9 @@ class Component:
 class Topology:
     """The running deployment, and what a test needs to look at it and to break it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, overrides: Mapping[str, str] = ENV_OVERRIDES) -> None:
         self.folder = folder
+        self._overrides = overrides
         # Not below the test's folder: each start of pytest closes that to every user but its own.
         self._database = Path(tempfile.mkdtemp(prefix="pg"))
         self.id = uuid.uuid4().hex
@@ -123,7 +124,7 @@ class Topology:
         path = self.folder / ".env"
         subprocess.run([sys.executable, "-m", "scripts.make_env", str(path)], check=True, cwd=ROOT, capture_output=True)
         with path.open("a") as opened:
-            opened.writelines(f"{name}={value}\n" for name, value in ENV_OVERRIDES.items())
+            opened.writelines(f"{name}={value}\n" for name, value in self._overrides.items())
         return read_env_file(path.read_text())
 
     def _s3_keys(self) -> Credentials:
