@@ -30,6 +30,7 @@ import psutil
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
+from include.local.airflow import NO_KEEP_ALIVE
 from include.local.credentials import Credentials
 from include.local.processes import ChildServer, free_ports
 from include.local.seaweedfs import SeaweedFS
@@ -388,7 +389,7 @@ class Topology:
         answer = httpx.post(f"{self.url}/auth/token", json=login)
         answer.raise_for_status()
         headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
-        return httpx.Client(base_url=f"{self.url}/api/v2", headers=headers, timeout=60)
+        return httpx.Client(base_url=f"{self.url}/api/v2", headers=headers, timeout=60, limits=NO_KEEP_ALIVE)
 
 
 def _must(argv: Sequence[str], environment: dict[str, str]) -> None:
