@@ -44,13 +44,13 @@ test: check ## all checks and tests
 # What has a running Airflow mostly waits for it: two such at once.
 STARTS := tests/end_to_end/test_ways_to_start.py
 test-units: $(READY)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/end_to_end --ignore tests/browser
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 20 --ignore tests/end_to_end --ignore tests/browser
 
 test-airflow: $(READY)
-	$(BIN)/python -m pytest tests/end_to_end tests/browser --ignore $(STARTS)
+	$(BIN)/python -m pytest --durations 20 tests/end_to_end tests/browser --ignore $(STARTS)
 
 test-starts: $(READY)
-	$(BIN)/python -m pytest $(STARTS)
+	$(BIN)/python -m pytest --durations 20 $(STARTS)
 
 test-distributed: $(READY) ## docker-compose.yaml as plain processes: a run over two Celery workers, then everything killed once
 	$(BIN)/python -m pytest -m distributed tests/distributed tests/chaos

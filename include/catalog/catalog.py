@@ -181,9 +181,11 @@ class Catalog:
 
     # -- results -------------------------------------------------------------------------------------------------
 
-    def record_proxy(self, run_id: str, owner: str, file_id: int, proxy: NewProxy) -> ProxyRecord:
-        """A proxy was stored, or the original kept."""
-        return results.record_proxy(self._store, run_id, owner, file_id, proxy)
+    def record_proxy(
+        self, run_id: str, owner: str, file_id: int, proxy: NewProxy, preview: NewPreview | None = None
+    ) -> None:
+        """A proxy was stored, or the original kept; and a preview of the original, if there is one."""
+        results.record_proxy(self._store, run_id, owner, file_id, proxy=proxy, preview=preview)
 
     def record_call(self, run_id: str, file_id: int, call: NovaCall) -> None:
         """A request reached Nova and brought no valid answer."""

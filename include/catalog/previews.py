@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
+from datetime import datetime
 
-from sqlalchemy import and_, select
+from sqlalchemy import Connection, and_, select
 
 from include.catalog.browse_records import NewPreview, PreviewRecord
 from include.catalog.store import Store, upsert
@@ -13,13 +14,18 @@ from include.catalog.tables import files, image_previews
 
 def record_preview(store: Store, file_id: int, content_version: str, preview: NewPreview) -> None:
     """Writes the preview of this content of the image, in place of one that was there."""
-    values = {**asdict(preview), "created_at": store.now()}
     with store.writing() as connection:
-        statement = upsert(connection, image_previews).values(
-            file_id=file_id, content_version=content_version, **values
-        )
-        keys = [image_previews.c.file_id, image_previews.c.content_version]
-        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values))
+        write_preview(connection, file_id, content_version, preview, store.now())
+
+
+def write_preview(
+    connection: Connection, file_id: int, content_version: str, preview: NewPreview, now: datetime
+) -> None:
+    """As `record_preview`, as a part of a transaction that writes more."""
+    values = {**asdict(preview), "created_at": now}
+    statement = upsert(connection, image_previews).values(file_id=file_id, content_version=content_version, **values)
+    keys = [image_previews.c.file_id, image_previews.c.content_version]
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values))
 
 
 def preview(store: Store, file_id: int) -> PreviewRecord | None:

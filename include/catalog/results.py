@@ -13,11 +13,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, exists, insert, literal, select, update
 
 from include.catalog import low_water
-from include.catalog.claims import PROXY_COLUMNS, held_by, proxy_record, skip_gone
+from include.catalog.browse_records import NewPreview
+from include.catalog.claims import held_by, skip_gone
 from include.catalog.errors import LeaseLost, SourceRowGone, UnknownImages
-from include.catalog.records import Failure, NewAnalysis, NewProxy, NovaCall, Outcome, ProxyRecord, Stage
+from include.catalog.previews import write_preview
+from include.catalog.records import Failure, NewAnalysis, NewProxy, NovaCall, Outcome, Stage
 from include.catalog.runs import COLUMNS_OF, GOOD, Run, load_run, redone
-from include.catalog.store import Store, analysis_key, proxy_key, upsert
+from include.catalog.store import Store, analysis_key, is_source, proxy_key, upsert
 from include.catalog.tables import files, image_analyses, image_attempts, image_claims, image_proxies, image_run_items
 
 # A transient failure is tried again by a later run after RETRY_BASE * RETRY_GROWTH ** (attempts - 1), at most
@@ -49,7 +51,9 @@ def retry_delay(attempts: int) -> timedelta:
     return min(RETRY_CAP, RETRY_BASE * growth)
 
 
-def record_proxy(store: Store, run_id: str, owner: str, file_id: int, proxy: NewProxy) -> ProxyRecord:
+def record_proxy(
+    store: Store, run_id: str, owner: str, file_id: int, *, proxy: NewProxy, preview: NewPreview | None
+) -> None:
     """A proxy was stored, or the original kept. It becomes the current one; the one before stays as history.
 
     Raises `SourceRowGone` when the image's own row was deleted meanwhile: there is nothing left that it could belong
@@ -58,15 +62,19 @@ def record_proxy(store: Store, run_id: str, owner: str, file_id: int, proxy: New
     now, listed = store.now(), not store.mapped
     with store.writing() as connection:
         item = _held_item(connection, run_id, owner, file_id)
-        gone = skip_gone(connection, [image_run_items.c.run_id == run_id, image_run_items.c.file_id == file_id], now)
-        row = None if gone else _store_proxy(connection, item, proxy, now, listed=listed)
+        there = bool(connection.scalar(select(exists().where(files.c.id == file_id, is_source()))))
+        if there:
+            _store_proxy(connection, item, proxy, now, listed=listed)
+            if preview is not None:
+                write_preview(connection, file_id, item.content, preview, now)
+        else:
+            skip_gone(connection, [image_run_items.c.run_id == run_id, image_run_items.c.file_id == file_id], now)
         _release(connection, owner, file_id)
-    if row is None:
+    if not there:
         raise SourceRowGone(f"the row of image {file_id} was deleted while its proxy was made")
-    return proxy_record(row)
 
 
-def _store_proxy(connection: Connection, item: _Item, proxy: NewProxy, now: datetime, *, listed: bool) -> Row[Any]:
+def _store_proxy(connection: Connection, item: _Item, proxy: NewProxy, now: datetime, *, listed: bool) -> None:
     made = proxy.outcome is Outcome.PROXIED
     values = _shallow(proxy) | {
         "status": proxy.outcome.value,
@@ -80,7 +88,6 @@ def _store_proxy(connection: Connection, item: _Item, proxy: NewProxy, now: date
     row_id = _write(connection, item, Stage.PROXY, values, now)
     _attempt(connection, item, Stage.PROXY, now, {"seconds": proxy.seconds})
     _decide(connection, item, Stage.PROXY, proxy.outcome, now, code=proxy.reason, row_id=row_id)
-    return connection.execute(select(*PROXY_COLUMNS).where(image_proxies.c.id == row_id)).one()
 
 
 def _refused_for_good(connection: Connection, item: _Item) -> bool:

@@ -6,6 +6,7 @@ only where no proxy pixels were made.
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from include.imaging.records import Preview
 from include.imaging.steps import Plan
 
 _QUALITY = 78
-_REDUCING_GAP = 2.0
+_PREMULTIPLIED = {"RGBA": "RGBa", "LA": "La"}
 
 
 def preview_size(width: int, height: int, longest_side: int) -> tuple[int, int]:
@@ -31,16 +32,25 @@ def preview_size(width: int, height: int, longest_side: int) -> tuple[int, int]:
 def write_preview(image: Image.Image, request: PreviewRequest) -> Preview:
     """Write a finished picture (upright, sRGB, eight bits) as a preview: JPEG, or WebP where it is transparent.
 
+    Its longer side is between half of `request.longest_side` and all of it: the means of whole blocks of pixels cost a
+    tenth of what a resampling filter to the very size does.
     Raises DiskFull, Unwritable.
     """
     started = time.perf_counter()
-    size = preview_size(image.width, image.height, request.longest_side)
-    small = image if size == image.size else image.resize(size, Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP)
+    small = _reduced(image, math.ceil(max(image.size) / request.longest_side))
     path = Path(request.output)
     name = "webp" if image.mode in ("LA", "RGBA") else "jpeg"
     with writing(), path.open("wb") as file:
         small.save(file, format=name.upper(), quality=_QUALITY)
     return Preview(name, small.width, small.height, path.stat().st_size, time.perf_counter() - started)
+
+
+def _reduced(image: Image.Image, factor: int) -> Image.Image:
+    """Each block of `factor` x `factor` pixels as its mean. Transparent pixels lend no colour."""
+    if factor == 1:
+        return image
+    premultiplied = _PREMULTIPLIED.get(image.mode)
+    return image.convert(premultiplied).reduce(factor).convert(image.mode) if premultiplied else image.reduce(factor)
 
 
 def try_preview(image: Image.Image, request: PreviewRequest | None) -> Preview | None:

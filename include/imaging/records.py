@@ -86,6 +86,7 @@ class Preview:
 class ProxyResult:
     """A proxy that was made: how, and what it saved. Dimensions are (width, height), upright."""
 
+    original: ImageInfo
     action: Action  # resized; converted: same size, other bytes; stripped: pixels untouched, metadata dropped
     format: str  # jpeg, png, webp
     original_dimensions: tuple[int, int]

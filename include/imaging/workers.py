@@ -191,6 +191,7 @@ class DecodeWorkers:
                     "preview": asdict(preview) if preview else None,
                 }
             )
+        result["original"] = ImageInfo(**result["original"])
         result["preview"] = Preview(**result["preview"]) if result["preview"] else None
         for dimensions in ("original_dimensions", "proxy_dimensions"):
             result[dimensions] = tuple(result[dimensions])

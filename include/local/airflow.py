@@ -28,6 +28,8 @@ USER = "admin"
 READY_SECONDS = 120
 POOL = "nova"  # the default of the setting that names it
 SLOTS = 8
+# The server closes a connection that was idle for 5 s. A client that takes it up just then loses its request.
+NO_KEEP_ALIVE = httpx.Limits(max_keepalive_connections=0)
 
 LOCAL_ROLE = "arn:aws:iam::000000000000:role/embedded-cloud"  # the stand-in has no roles, it only wants one named
 
@@ -48,6 +50,8 @@ class AirflowHome:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "4",
+            # A task's end that its supervisor overlooks is seen at the next heartbeat, and so is a cancelled run.
+            "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.path / "passwords.json"),
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
@@ -151,7 +155,8 @@ class AirflowStack:
         answer = httpx.post(f"{self.url}/auth/token", json={"username": USER, "password": self.home.password})
         answer.raise_for_status()
         token = answer.json()["access_token"]
-        return httpx.Client(base_url=f"{self.url}/api/v2", headers={"Authorization": f"Bearer {token}"}, timeout=60)
+        headers = {"Authorization": f"Bearer {token}"}
+        return httpx.Client(base_url=f"{self.url}/api/v2", headers=headers, timeout=60, limits=NO_KEEP_ALIVE)
 
     def _component(self, name: str, arguments: list[str], ready: Callable[[], bool]) -> ChildServer:
         return ChildServer(

@@ -49,10 +49,16 @@ class PreviewKeeper:
         except ProxyError:
             return None
 
-    def keep(self, image: SourceImage, preview: Preview | None, wanted: PreviewRequest | None) -> None:
-        """Store a preview and tell the catalog; where storage refuses it, log that and go on."""
+    def keep_alone(self, image: SourceImage, source: LocalSource, wanted: PreviewRequest | None) -> None:
+        """Make, store and record the preview of a picture that no proxy could be made of."""
+        kept = self.store(image, self.alone(source, wanted), wanted)
+        if kept is not None:
+            self.catalog.record_preview(image.file_id, image.content_version, kept)
+
+    def store(self, image: SourceImage, preview: Preview | None, wanted: PreviewRequest | None) -> NewPreview | None:
+        """Upload a preview; where there is none, or storage refuses it, log that and go on without."""
         if preview is None or wanted is None:
-            return
+            return None
         key = preview_key(
             self.settings.preview_prefix,
             content_version=image.content_version,
@@ -66,6 +72,5 @@ class PreviewKeeper:
             stored = upload_object(self.s3, path, bucket, key, content_type=kind, source_id=image.file_id)
         except StorageError as error:
             log.warning("image %s: its preview was not stored: %s", image.file_id, error)
-            return
-        kept = NewPreview(stored.uri, preview.format, preview.width, preview.height, preview.size_bytes)
-        self.catalog.record_preview(image.file_id, image.content_version, kept)
+            return None
+        return NewPreview(stored.uri, preview.format, preview.width, preview.height, preview.size_bytes)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from include.catalog.browse_records import NewPreview
 from include.catalog.errors import LeaseLost, SourceRowGone
 from include.catalog.records import Failure, NewProxy, Outcome, SourceImage, Stage, WorkItem
 from include.imaging import (
@@ -73,6 +74,7 @@ class Served:
     action: str
     format: str
     dimensions: tuple[int, int]
+    original: ImageInfo
     reason: str | None = None
     preview: Preview | None = None
 
@@ -149,7 +151,7 @@ class _OneImage:
         if item.proxied:
             return skip(catalog, self.run_id, self.owner, item, Stage.PROXY, "proxy_exists"), None
         try:
-            proxy = self._make(item.image)
+            proxy, preview = self._make(item.image)
         except (ProxyError, SourceError) as error:
             log.warning("image %s (%s): %s: %s", file_id, item.image.uri, error.code, error)
             failure = Failure(error.code, str(error), transient=error.transient)
@@ -164,13 +166,13 @@ class _OneImage:
             raise RunCancelled("stopped while decoding") from error
         try:
             with timed(self.stage.metrics, "proxy.record"):
-                catalog.record_proxy(self.run_id, self.owner, file_id, proxy)
+                catalog.record_proxy(self.run_id, self.owner, file_id, proxy, preview)
         except SourceRowGone as error:
             return Outcome.SKIPPED, error.code
         self.stage.metrics.count("bytes_saved", proxy.original_bytes - proxy.proxy_bytes)
         return proxy.outcome, None
 
-    def _make(self, image: SourceImage) -> NewProxy:
+    def _make(self, image: SourceImage) -> tuple[NewProxy, NewPreview | None]:
         started = time.monotonic()
         settings = self.stage.settings
         client = self.stage.source_s3 or self.stage.s3
@@ -181,9 +183,9 @@ class _OneImage:
         try:
             with timed(self.stage.metrics, "proxy.check"):
                 _check_content(image, source)
-                info = self.workers.inspect(source.path)
-            with timed(self.stage.metrics, "proxy.resize"), self.budget.hold(info.width * info.height):
-                served = self._serve(source, info, output, wanted)
+                pixels = self._pixels(image, source)
+            with timed(self.stage.metrics, "proxy.resize"), self.budget.hold(pixels):
+                served = self._serve(source, output, wanted)
             with timed(self.stage.metrics, "proxy.upload"):
                 uri, uploaded, sha256 = self._store(image, served)
             made = NewProxy(
@@ -193,8 +195,8 @@ class _OneImage:
                 format=served.format,
                 width=served.dimensions[0],
                 height=served.dimensions[1],
-                original_width=info.width,
-                original_height=info.height,
+                original_width=served.original.width,
+                original_height=served.original.height,
                 original_bytes=source.size_bytes,
                 proxy_bytes=served.path.stat().st_size,
                 bytes_uploaded=uploaded,
@@ -203,11 +205,10 @@ class _OneImage:
                 reason=served.reason,
             )
             with timed(self.stage.metrics, "proxy.preview"):
-                self.previews.keep(image, served.preview, wanted)
-            return made
+                return made, self.previews.store(image, served.preview, wanted)
         except ProxyError as error:
             if error.code in RESOURCE_CODES:  # too much for a proxy may be little for a preview
-                self.previews.keep(image, self.previews.alone(source, wanted), wanted)
+                self.previews.keep_alone(image, source, wanted)
             raise
         finally:
             output.unlink(missing_ok=True)
@@ -216,15 +217,26 @@ class _OneImage:
             if source.temporary:
                 source.path.unlink(missing_ok=True)
 
-    def _serve(self, source: LocalSource, info: ImageInfo, output: Path, wanted: PreviewRequest | None) -> Served:
+    def _pixels(self, image: SourceImage, source: LocalSource) -> int:
+        """How many pixels there are to decode: as registered, or as the file says where nobody wrote it down."""
+        if image.resolution_width and image.resolution_height:
+            return image.resolution_width * image.resolution_height
+        info = self.workers.inspect(source.path)
+        return info.width * info.height
+
+    def _serve(self, source: LocalSource, output: Path, wanted: PreviewRequest | None) -> Served:
         """Choose between the proxy and the original, by size and by the rule for falling back."""
-        may_keep = _may_keep(info, self.stage.settings.keep_original)
+        keep_original = self.stage.settings.keep_original
         try:
             result = self.workers.create_proxy(source.path, output, self.stage.options, wanted)
         except ProxyError as error:
-            if may_keep and error.code in RESOURCE_CODES:
-                return _kept(source, info, error.code, self.previews.alone(source, wanted))
-            raise
+            if error.code not in RESOURCE_CODES:
+                raise
+            info = self.workers.inspect(source.path)
+            if not _may_keep(info, keep_original):
+                raise
+            return _kept(source, info, error.code, self.previews.alone(source, wanted))
+        info, may_keep = result.original, _may_keep(result.original, keep_original)
         if may_keep and result.action == "stripped":  # it decodes, and there was nothing to change
             return _kept(source, info, None, result.preview)
         if may_keep and result.proxy_size_bytes >= source.size_bytes:
@@ -284,9 +296,9 @@ def _may_keep(info: ImageInfo, keep_original: str) -> bool:
 
 
 def _kept(source: LocalSource, info: ImageInfo, reason: str | None, preview: Preview | None) -> Served:
-    return Served(source.path, Outcome.KEPT, "kept", info.format, (info.width, info.height), reason, preview)
+    return Served(source.path, Outcome.KEPT, "kept", info.format, (info.width, info.height), info, reason, preview)
 
 
 def _proxied(output: Path, result: ProxyResult) -> Served:
     size = result.proxy_dimensions
-    return Served(output, Outcome.PROXIED, result.action, result.format, size, preview=result.preview)
+    return Served(output, Outcome.PROXIED, result.action, result.format, size, result.original, preview=result.preview)

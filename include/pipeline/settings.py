@@ -148,7 +148,7 @@ class Settings(BaseSettings):
 
     # Previews of originals, for the pages
     preview_side: int = Field(
-        640, ge=0, le=1024, description="Longer side in pixels of the preview that is kept of an original; 0: none"
+        800, ge=0, le=1024, description="Most pixels of the longer side of an original's preview; 0: none"
     )
     preview_prefix: str = Field(
         "proxy_preview", min_length=1, max_length=200, description="First part of every preview's key"

@@ -1,4 +1,4 @@
-"""Put files into S3, once: a key names one content, and what is there already is not sent again."""
+"""Put files into S3: a key names one content, and what is large and there already is not sent again."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ STEM_LENGTH: Final = 80
 EXTENSIONS: Final = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif"}  # by format
 _VERSION_LENGTH: Final = 12
 _DELETED_AT_ONCE: Final = 1000  # the limit of DeleteObjects
+_ASK_FROM_BYTES: Final = 1 << 20  # below it, to ask whether an object is there costs as much as to send it
 _MULTIPART_BYTES: Final = 64 << 20  # a 2 GB original is 32 parts, and a failed part repeats 64 MB, not 2 GB
 
 
@@ -47,9 +48,10 @@ def upload_object(
     metadata: Mapping[str, str] | None = None,
     extra: Mapping[str, Any] | None = None,
     rules: ObjectRules = NO_RULES,
+    ask_from_bytes: int = _ASK_FROM_BYTES,
     multipart_bytes: int = _MULTIPART_BYTES,
 ) -> StoredObject:
-    """Store `path` at `bucket`/`key`, unless the same bytes are there already.
+    """Store `path` at `bucket`/`key`; from `ask_from_bytes` on only if the same bytes are not there already.
 
     The server is given our SHA-256 and refuses anything else (above `multipart_bytes` each part carries its own).
     The object's metadata hold `source-id`, `sha256` and `metadata` (ASCII values). `extra` goes into the request as
@@ -61,7 +63,7 @@ def upload_object(
     try:
         digest, size = _sha256(path)
         labels = {**(metadata or {}), "source-id": str(source_id), "sha256": digest.hex()}
-        if _is_stored(client, bucket, key, digest.hex(), size, rules):
+        if size >= ask_from_bytes and _is_stored(client, bucket, key, digest.hex(), size, rules):
             return StoredObject(uri, bucket, key, size, digest.hex(), uploaded=False)
         arguments = {**(extra or {}), **rules.upload(), "ContentType": content_type, "Metadata": labels}
         with path.open("rb") as body:

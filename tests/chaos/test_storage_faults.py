@@ -13,8 +13,8 @@ IMAGES = 10
 pytestmark = pytest.mark.distributed
 
 FAULTS = {
-    # Every second upload and look is refused: the client's own retries get through.
-    "status500-": [Fault("PUT", status=500, every=2, times=12), Fault("HEAD", status=500, every=2, times=6)],
+    # Every second upload and download is refused: the client's own retries get through.
+    "status500-": [Fault("PUT", status=500, every=2, times=12), Fault("GET", status=500, every=2, times=6)],
     # More than the client tries: the task fails and is retried, images that are done stay done.
     "status503-": [Fault("PUT", status=503, code="SlowDown", times=40)],
     "slow-": [Fault("PUT", delay_seconds=2, every=3), Fault("GET", delay_seconds=2, every=3)],

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ import psutil
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
+from include.local.airflow import NO_KEEP_ALIVE
 from include.local.credentials import Credentials
 from include.local.processes import ChildServer, free_ports
 from include.local.seaweedfs import SeaweedFS
@@ -106,8 +107,9 @@ class Component:
 class Topology:
     """The running deployment, and what a test needs to look at it and to break it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, overrides: Mapping[str, str] = ENV_OVERRIDES) -> None:
         self.folder = folder
+        self._overrides = overrides
         # Not below the test's folder: each start of pytest closes that to every user but its own.
         self._database = Path(tempfile.mkdtemp(prefix="pg"))
         self.id = uuid.uuid4().hex
@@ -123,7 +125,7 @@ class Topology:
         path = self.folder / ".env"
         subprocess.run([sys.executable, "-m", "scripts.make_env", str(path)], check=True, cwd=ROOT, capture_output=True)
         with path.open("a") as opened:
-            opened.writelines(f"{name}={value}\n" for name, value in ENV_OVERRIDES.items())
+            opened.writelines(f"{name}={value}\n" for name, value in self._overrides.items())
         return read_env_file(path.read_text())
 
     def _s3_keys(self) -> Credentials:
@@ -387,7 +389,7 @@ class Topology:
         answer = httpx.post(f"{self.url}/auth/token", json=login)
         answer.raise_for_status()
         headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
-        return httpx.Client(base_url=f"{self.url}/api/v2", headers=headers, timeout=60)
+        return httpx.Client(base_url=f"{self.url}/api/v2", headers=headers, timeout=60, limits=NO_KEEP_ALIVE)
 
 
 def _must(argv: Sequence[str], environment: dict[str, str]) -> None:

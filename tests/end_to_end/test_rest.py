@@ -17,6 +17,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from include.local.airflow import NO_KEEP_ALIVE
 from tests.dags.conftest import photograph
 from tests.end_to_end.conftest import DAG_ID, RUN_SECONDS, RunningAirflow
 
@@ -28,7 +29,9 @@ MANY = 40
 @pytest.fixture(scope="module")
 def rest(airflow: RunningAirflow) -> httpx.Client:
     headers = {"Authorization": airflow.client.headers["Authorization"]}
-    return httpx.Client(base_url=f"{airflow.stack.url}/image-proxy/v1/api", headers=headers, timeout=90)
+    return httpx.Client(
+        base_url=f"{airflow.stack.url}/image-proxy/v1/api", headers=headers, timeout=90, limits=NO_KEEP_ALIVE
+    )
 
 
 def register(airflow: RunningAirflow, folder: Path, count: int = 1, size: tuple[int, int] = (1400, 1000)) -> list[int]:

@@ -31,11 +31,11 @@ def test_beside_a_proxy_it_is_made_from_the_same_pixels(tmp_path: Path) -> None:
         result = workers.create_proxy(source, tmp_path / "proxy", None, wanted(tmp_path))
     assert result.preview is not None
     with Image.open(tmp_path / "preview") as preview:
-        assert (preview.format, preview.size) == ("JPEG", (200, 150))
+        assert (preview.format, preview.size) == ("JPEG", (200, 150))  # the proxy's 1195 x 896 by 6
         assert (result.preview.width, result.preview.height) == preview.size
         assert not preview.getexif()
         with Image.open(source) as original:
-            small = original.convert("RGB").resize((200, 150))
+            small = original.convert("RGB").resize(preview.size)
         pixels = zip(preview.convert("RGB").tobytes(), small.tobytes(), strict=True)
         assert sum(abs(one - other) for one, other in pixels) / len(small.tobytes()) < 6
 

@@ -41,12 +41,25 @@ def test_an_object_carries_its_type_checksum_and_source(s3: Any, bucket: str, pr
 
 def test_the_same_content_is_not_sent_again_and_another_is(s3: Any, bucket: str, proxy: Path) -> None:
     def upload() -> bool:
-        return upload_object(s3, proxy, bucket, "k.png", content_type="image/png", source_id=7).uploaded
+        return upload_object(
+            s3, proxy, bucket, "k.png", content_type="image/png", source_id=7, ask_from_bytes=0
+        ).uploaded
 
     assert [upload(), upload()] == [True, False]
     proxy.write_bytes(b"\x89PNG pixelz")  # as long as before
     assert upload()
     assert s3.get_object(Bucket=bucket, Key="k.png")["Body"].read() == b"\x89PNG pixelz"
+
+
+def test_a_small_file_is_sent_without_asking_and_a_large_one_is_asked_for(s3: Any, bucket: str, tmp_path: Path) -> None:
+    sent: list[str] = []
+    s3.meta.events.register("before-send.s3", lambda request, **_: sent.append(request.method) and None)
+    for size in (200_000, 2_000_000):
+        path = tmp_path / f"{size}.jpg"
+        path.write_bytes(os.urandom(size))
+        for _ in range(2):
+            upload_object(s3, path, bucket, path.name, content_type="image/jpeg", source_id=7)
+    assert sent == ["PUT", "PUT", "HEAD", "PUT", "HEAD"]
 
 
 def test_extra_arguments_reach_the_server(s3: Any, bucket: str, proxy: Path) -> None:

@@ -40,8 +40,8 @@ def picture(tmp_path: Path) -> Path:
 
 
 def upload(client: Any, path: Path, bucket: str, rules: ObjectRules, **more: Any) -> bool:
-    stored = upload_object(client, path, bucket, path.name, content_type="image/jpeg", source_id=1, rules=rules, **more)
-    return stored.uploaded
+    facts = {"content_type": "image/jpeg", "source_id": 1, "ask_from_bytes": 0}
+    return upload_object(client, path, bucket, path.name, rules=rules, **facts, **more).uploaded
 
 
 def test_an_object_is_encrypted_with_the_key_that_is_asked_for(aws_s3: Any, virginia: str, picture: Path) -> None:
