@@ -41,17 +41,17 @@ class Mark:
 
     position: Position
     counted: tuple[int, int]
-    measured_at: datetime
+    measured_at: datetime  # when all below it was last walked, or was forgotten
     usable: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """A mark to be written: its position, what lies at or below it, and the `measured_at` of the one it replaces."""
+    """A mark to be written: its position, what lies at or below it, and the one that it replaces."""
 
     position: Position
     counted: tuple[int, int]
-    replaces: datetime | None
+    replaces: Mark | None
 
 
 def applies_to(selection: Selection) -> bool:
@@ -100,10 +100,10 @@ def advance(connection: Connection, selection: Selection, mark: Mark | None, fir
         return None
     more = count(connection, position, start)
     if start is None or mark is None:
-        return Advance(position, more, mark.measured_at if mark else None)
+        return Advance(position, more, mark)
     if more[0] < WORTH_WRITING:
         return None
-    return Advance(position, (mark.counted[0] + more[0], mark.counted[1] + more[1]), mark.measured_at)
+    return Advance(position, (mark.counted[0] + more[0], mark.counted[1] + more[1]), mark)
 
 
 def _reached(connection: Connection, selection: Selection, first: Position | None) -> Position | None:
@@ -145,21 +145,24 @@ def count(connection: Connection, position: Position, since: Position | None = N
 
 
 def keep(connection: Connection, selection: Selection, to: Advance, now: datetime) -> None:
-    """Write the mark, unless somebody wrote or forgot it since it was read."""
-    marks = image_low_water_marks
+    """Write the mark, unless somebody wrote or forgot it since it was read.
+
+    One that moved on from a usable mark keeps its time: what lies below that was not walked now.
+    """
+    marks, old = image_low_water_marks, to.replaces
     values = {
         "uploaded_at": to.position.uploaded_at,
         "file_id": to.position.file_id,
         "listed": to.counted[0],
         "id_sum": to.counted[1],
-        "measured_at": now,
+        "measured_at": old.measured_at if old is not None and old.usable else now,
     }
     statement = upsert(connection, marks).values(**_key(selection), **values)
     columns = [marks.c[name] for name in _key(selection)]
-    if to.replaces is None:
+    if old is None:
         connection.execute(statement.on_conflict_do_nothing(index_elements=columns))
         return
-    unchanged = marks.c.measured_at == to.replaces
+    unchanged = and_(marks.c.measured_at == old.measured_at, marks.c.listed == old.counted[0])
     connection.execute(statement.on_conflict_do_update(index_elements=columns, set_=values, where=unchanged))
 
 

@@ -156,6 +156,20 @@ def test_a_change_behind_our_back_is_found_within_a_day(
     assert listed(catalog) == [ids[2], *ids[4:]]
 
 
+def test_a_mark_that_moves_on_does_not_put_off_the_daily_walk(
+    catalog: Catalog, engine: Engine, clock: Clock, ids: list[int]
+) -> None:
+    """In a catalog in use it moves every hour; what lies below it is walked once a day all the same."""
+    with engine.begin() as connection:
+        connection.execute(update(files).where(files.c.id == ids[2]).values(content_version="content-2"))
+    clock.forward(low_water.MAX_AGE.total_seconds() / 2)
+    process(catalog, "second", ids[4])
+    assert listed(catalog) == ids[5:]
+    assert mark(engine).file_id == ids[4]
+    clock.forward(low_water.MAX_AGE.total_seconds() / 2)
+    assert listed(catalog) == [ids[2], *ids[5:]]
+
+
 def test_a_lost_proxy_is_made_again(catalog: Catalog, ids: list[int]) -> None:
     catalog.store_plan(plan("analyse", ids[:1], stages={ANALYSE}, force=True))
     worker = Worker(catalog, "analyse", ANALYSE)
