@@ -89,6 +89,11 @@ def beyond(position: Position) -> ColumnElement[bool]:
     return _place() > _at(position)
 
 
+def until(position: Position) -> ColumnElement[bool]:
+    """Rows of the walk up to and including the position."""
+    return _place() <= _at(position)
+
+
 def advance(connection: Connection, selection: Selection, mark: Mark | None, first: Position | None) -> Advance | None:
     """Where the mark may stand now, when `first` is the oldest image with work left; None when it is not worth it.
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, insert, text
 
+from include.catalog import low_water
 from include.catalog.catalog import Catalog
 from include.catalog.records import Failure, WorkKey
 from include.catalog.tables import files, image_analyses, image_proxies
@@ -199,6 +200,21 @@ def test_planning_behind_a_mark_walks_up_to_the_limit_however_much_is_left(
     steps = _query_plan(engine, lambda: catalog.select_unprocessed(wanted), of="files.uri")
     assert [step for step in steps if "uploaded_at" in step and ">" in step], steps  # behind the mark
     assert_no_step(steps, f"{SORTED}|{READ_WHOLE}")
+
+
+@pytest.mark.parametrize("stages", [{PROXY}, BOTH])
+def test_what_lies_below_a_forgotten_mark_is_passed_by_its_keys(
+    catalog: Catalog, engine: Engine, stages: set[Any]
+) -> None:
+    """SQLite joins by the unique indexes; without them it would read a whole table for each image."""
+    _fill(engine, 3_000, new_from=2_500, every=1)
+    wanted = selection(stages=stages, limit=100)
+    first = catalog.select_unprocessed(wanted)
+    with engine.begin() as connection:
+        low_water.forget(connection, NOON)
+    assert catalog.select_unprocessed(selection(stages=stages, limit=100, keep_mark=False)) == first
+    steps = _query_plan(engine, lambda: catalog.select_unprocessed(wanted), of="LEFT OUTER JOIN image_proxies")
+    assert_no_step(steps, "AUTOMATIC|SCAN image_")
 
 
 def test_what_somebody_holds_is_found_by_the_claims(catalog: Catalog, engine: Engine) -> None:
