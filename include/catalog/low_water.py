@@ -11,7 +11,7 @@ their next try, and no mark passes an image that somebody holds. Whoever makes d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Tuple, and_, false, func, literal, select, tuple_, update
@@ -33,6 +33,9 @@ class Position:
 
     uploaded_at: datetime
     file_id: int
+
+
+NOWHERE = Position(datetime.min.replace(tzinfo=UTC), 0)  # before every image
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +97,25 @@ def until(position: Position) -> ColumnElement[bool]:
     return _place() <= _at(position)
 
 
-def advance(connection: Connection, selection: Selection, mark: Mark | None, first: Position | None) -> Advance | None:
+def advance(
+    connection: Connection, selection: Selection, mark: Mark | None, first: Position | None, *, lower: bool
+) -> Advance | None:
     """Where the mark may stand now, when `first` is the oldest image with work left; None when it is not worth it.
 
-    What lies below the mark was walked too, unless it is usable.
+    What lies below the mark was looked at too, unless it is usable. While there is work left, the mark stays where it
+    is and does not hold: it will again, once that is done. It is lowered when asked, for there is much of it.
     """
-    start = mark.position if mark is not None and mark.usable else None
-    position = _reached(connection, selection, first)
-    if position is None or (start is not None and position <= start):
+    position = _reached(connection, selection, first) or NOWHERE
+    if mark is None:
+        return None if position == NOWHERE else Advance(position, count(connection, position), None)
+    if position < mark.position and not lower:
         return None
-    more = count(connection, position, start)
-    if start is None or mark is None:
-        return Advance(position, more, mark)
-    if more[0] < WORTH_WRITING:
+    if not mark.usable:
+        return Advance(position, count(connection, position), mark)
+    listed, id_sum = count(connection, position, mark.position)
+    if listed < WORTH_WRITING:
         return None
-    return Advance(position, (mark.counted[0] + more[0], mark.counted[1] + more[1]), mark)
+    return Advance(position, (mark.counted[0] + listed, mark.counted[1] + id_sum), mark)
 
 
 def _reached(connection: Connection, selection: Selection, first: Position | None) -> Position | None:

@@ -103,15 +103,18 @@ def _walk_behind(store: Store, selection: Selection, now: datetime, mark: low_wa
 
 def _walk(store: Store, selection: Selection, now: datetime, mark: low_water.Mark | None) -> _Walk:
     """List in upload order: from the mark on, and below it too unless it is usable."""
-    work = _unmade(selection, now)
+    work, below = _unmade(selection, now), list[SourceImage]()
     with store.snapshot() as connection:
         images = _listed(connection, unprocessed(selection, work, now, beyond=mark.position if mark else None))
         if mark is not None and not mark.usable:
-            below = unprocessed(selection, work, now, _lacking(selection, mark.position))
-            images = _oldest([*_listed(connection, below), *images], selection)
+            below = _listed(connection, unprocessed(selection, work, now, _lacking(selection, mark.position)))
+            images = _oldest([*below, *images], selection)
         first = low_water.Position(images[0].uploaded_at, images[0].file_id) if images else None
         retries = _among(connection, selection, now, _retries(connection, selection, now))
-        further = low_water.advance(connection, selection, mark, first) if selection.keep_mark else None
+        further = None
+        if selection.keep_mark:
+            lower = len(below) == selection.limit  # then a walk from there on ends as soon, and looks at less
+            further = low_water.advance(connection, selection, mark, first, lower=lower)
     return _Walk(_oldest([*images, *retries], selection), further)
 
 

@@ -77,6 +77,32 @@ def test_a_late_row_is_found(catalog: Catalog, ids: list[int]) -> None:
     assert others == ids[4:]
 
 
+def test_a_late_row_leaves_the_mark_where_it_is(catalog: Catalog, engine: Engine, ids: list[int]) -> None:
+    """Lowered, it would have the next plan walk past everything between, row by row."""
+    catalog.register([image("late", uploaded_at=FIRST_UPLOAD)])
+    late, *_ = listed(catalog)
+    assert (mark(engine).file_id, mark(engine).listed) == (ids[3], 4)
+    process(catalog, "second", late)
+    assert listed(catalog) == ids[4:]
+    assert (mark(engine).file_id, mark(engine).listed) == (ids[3], 5)
+
+
+@pytest.mark.parametrize("changed", [1, 0])
+def test_a_mark_is_lowered_when_much_below_is_to_be_done_again(
+    catalog: Catalog, engine: Engine, ids: list[int], changed: int
+) -> None:
+    """Else each plan would look at all of it for the few that one run takes."""
+    again = range(changed, 4)
+    uploads = [(n, FIRST_UPLOAD + timedelta(minutes=n)) for n in again]
+    catalog.register([image(f"{n:05}", content_version="content-2", uploaded_at=at) for n, at in uploads])
+    assert listed(catalog, limit=2) == [ids[n] for n in again[:2]]
+    assert mark(engine).listed == changed
+    assert listed(catalog, limit=2) == [ids[n] for n in again[:2]]
+    process(catalog, "second", *(ids[n] for n in again))
+    assert listed(catalog, limit=2) == ids[4:]
+    assert (mark(engine).file_id, mark(engine).listed) == (ids[3], 4)
+
+
 def test_a_late_row_in_place_of_a_deleted_one_is_found(catalog: Catalog, engine: Engine, ids: list[int]) -> None:
     catalog.register([image("late", uploaded_at=FIRST_UPLOAD)])
     with engine.begin() as connection:
@@ -254,7 +280,7 @@ def test_a_mark_that_was_forgotten_meanwhile_is_not_written(catalog: Catalog, en
     wanted = selection()
     with engine.connect() as reader:
         seen = low_water.load_mark(reader, wanted, FIRST_UPLOAD)
-        further = low_water.advance(reader, wanted, seen, None)
+        further = low_water.advance(reader, wanted, seen, None, lower=False)
     assert further is not None
     with engine.begin() as connection:
         low_water.forget(connection, NOW)
