@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeVar
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    ScalarSelect,
     Select,
     Table,
     and_,
@@ -35,6 +39,8 @@ from include.catalog.store import (
 )
 from include.catalog.tables import files, image_analyses, image_claims, image_proxies, image_run_items
 
+T = TypeVar("T")
+
 TODO = "todo"
 HAS_PROXY = (Outcome.PROXIED.value, Outcome.KEPT.value)
 
@@ -46,25 +52,88 @@ def select_unprocessed(store: Store, selection: Selection) -> list[SourceImage]:
     everything that is not an image of the team's. Under `force`: everything in the window that this run has not tried.
     """
     now = store.now()
+    # A mapped table changes under us in ways that no count tells.
+    if store.mapped or not low_water.applies_to(selection):
+        return _listed_afresh(store, selection, now)
+    with store.reading() as connection:
+        mark = low_water.load_mark(connection, selection, now)
+    walk = None
+    if mark is not None and mark.usable:
+        walk = _walk_behind(store, selection, now, mark)
+        mark = replace(mark, usable=walk is not None)
+    walk = walk or _walk(store, selection, now, mark)
+    if walk.further is not None:
+        with store.writing() as connection:
+            low_water.keep(connection, selection, walk.further, now)
+    return walk.images
+
+
+def _listed_afresh(store: Store, selection: Selection, now: datetime) -> list[SourceImage]:
+    """Every image of the window is looked at."""
     run = stored_run(store, selection.run_id) if selection.force else None
     with store.snapshot() as connection:
         if selection.file_ids is not None:
             return _among(connection, selection, now, selection.file_ids, run)
-        # A mapped table changes under us in ways that no count tells.
-        if store.mapped or not low_water.applies_to(selection):
-            return _listed(connection, unprocessed(selection, now, run=run))
-        mark = low_water.load_mark(connection, selection, now)
-        start = mark.position if mark and mark.usable else None
-        images = _listed(connection, unprocessed(selection, now, beyond=start))
+        return _listed(connection, unprocessed(selection, _work(selection, run, now), now))
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """What a walk found, and where the low-water mark may stand after it."""
+
+    images: list[SourceImage]
+    further: low_water.Advance | None
+
+
+def _walk_behind(store: Store, selection: Selection, now: datetime, mark: low_water.Mark) -> _Walk | None:
+    """The walk from the mark on; None when the mark does not hold, which is counted meanwhile.
+
+    The two read different snapshots. A row that came or moved below the mark between them may be missed now, as if it
+    had come a moment after both. It is not missed for good: a mark that is written after this walk counts what the old
+    one counted and what was walked, so that the next count tells of any other row below it.
+
+    A thread, since the count takes as long as the walk and both databases do it beside. Neither waits for the other
+    while it has a connection, so that a pool of one makes them take turns.
+    """
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        holds = beside.submit(low_water.holds, store, mark)
+        walk = _walk(store, selection, now, mark)
+    return walk if holds.result() else None
+
+
+def _walk(store: Store, selection: Selection, now: datetime, mark: low_water.Mark | None) -> _Walk:
+    """List in upload order: from the mark on, and below it too unless it is usable."""
+    work, below = _unmade(selection, now), list[SourceImage]()
+    with store.snapshot() as connection:
+        images = _listed(connection, unprocessed(selection, work, now, beyond=mark.position if mark else None))
+        if mark is not None and not mark.usable:
+            below = _listed(connection, unprocessed(selection, work, now, _lacking(selection, mark.position)))
+            images = _oldest([*below, *images], selection)
         first = low_water.Position(images[0].uploaded_at, images[0].file_id) if images else None
-        if start is not None:
-            retries = _among(connection, selection, now, _retries(connection, selection, now))
-            images = _oldest([*images, *retries], selection)
-        further = low_water.advance(connection, selection, mark, first) if selection.keep_mark else None
-    if further is not None:
-        with store.writing() as connection:
-            low_water.keep(connection, selection, further, now)
-    return images
+        retries = _among(connection, selection, now, _retries(connection, selection, now))
+        further = None
+        if selection.keep_mark:
+            lower = len(below) == selection.limit  # then a walk from there on ends as soon, and looks at less
+            further = low_water.advance(connection, selection, mark, first, lower=lower)
+    return _Walk(_oldest([*images, *retries], selection), further)
+
+
+def _lacking(selection: Selection, position: low_water.Position) -> Select[tuple[int]]:
+    """Images at or below the position of which a row is missing: few, as all of them were done once.
+
+    A join on purpose, where the walk looks up each image: PostgreSQL reads both sides in order, in half the time.
+    """
+    key = proxy_key(files.c.id, files.c.content_version, selection.key)
+    joined = files.outerjoin(image_proxies, and_(key, image_proxies.c.superseded_at.is_(None)))
+    missing = [image_proxies.c.file_id.is_(None)]
+    if Stage.ANALYSE in selection.stages:
+        key = analysis_key(files.c.id, files.c.content_version, selection.key)
+        joined = joined.outerjoin(image_analyses, and_(key, image_analyses.c.superseded_at.is_(None)))
+        missing.append(image_analyses.c.file_id.is_(None))
+    found = select(files.c.id).select_from(joined).where(is_source(), low_water.until(position), or_(*missing))
+    if selection.uploaded_to is not None:
+        found = found.where(files.c.uploaded_at < selection.uploaded_to)
+    return found.correlate(None)
 
 
 def _among(
@@ -72,7 +141,7 @@ def _among(
 ) -> list[SourceImage]:
     found: list[SourceImage] = []
     for ids in chunks(sorted(set(file_ids))):
-        found += _listed(connection, unprocessed(selection, now, ids, run=run))
+        found += _listed(connection, unprocessed(selection, _work(selection, run, now), now, ids))
     return _oldest(found, selection)
 
 
@@ -102,17 +171,16 @@ def _listed(connection: Connection, query: Select[tuple[object, ...]]) -> list[S
 
 def unprocessed(
     selection: Selection,
+    work: ColumnElement[bool],
     now: datetime,
-    file_ids: Sequence[int] | None = None,
+    file_ids: Sequence[int] | Select[tuple[int]] | None = None,
     beyond: low_water.Position | None = None,
-    run: Run | None = None,
 ) -> Select[tuple[object, ...]]:
     """The query: it walks `files` by (uploaded_at, id) and looks each image up in the indexes of current rows.
 
-    `run` is the stored run of this id, under `force`: what it has redone so far is left out.
+    `work` says of an image that it has some left. It stands first: SQLite asks in this order, and most have none.
     """
-    work = _forced(selection, run, now) if selection.force else _undone(selection, now)
-    query = select(*SOURCE_COLUMNS).where(is_source(), _free(selection.run_id, now), work)
+    query = select(*SOURCE_COLUMNS).where(is_source(), work, _free(selection.run_id, now))
     if beyond is not None:
         query = query.where(low_water.beyond(beyond))
     if file_ids is not None:
@@ -131,6 +199,27 @@ def _free(run_id: str, now: datetime) -> ColumnElement[bool]:
     """No other run holds the image with a live lease."""
     c = image_claims.c
     return not_(exists().where(c.file_id == files.c.id, c.run_id != run_id, c.lease_until > now))
+
+
+def _work(selection: Selection, run: Run | None, now: datetime) -> ColumnElement[bool]:
+    """Something left to do. `run` is the stored run of this id: what it has redone so far is left out under `force`."""
+    return _forced(selection, run, now) if selection.force else _undone(selection, now)
+
+
+def _unmade(selection: Selection, now: datetime) -> ColumnElement[bool]:
+    """The same as `_undone` but for failures that are due again and hide nothing: those are in `_retries`.
+
+    What is done is passed by its keys in the unique indexes, at half the cost: its rows themselves are not read. One
+    CASE on purpose: PostgreSQL expects a bare IS NULL to be true of very few, and would sort what it finds instead of
+    walking up to the limit.
+    """
+    no_proxy = _current(image_proxies, true(), proxy_key(files.c.id, files.c.content_version, selection.key)).is_(None)
+    if selection.stages == {Stage.PROXY}:
+        return case((no_proxy, true()), else_=false())
+    same = analysis_key(files.c.id, files.c.content_version, selection.key)
+    tried = _current(image_analyses, true(), same).is_not(None)
+    failed = _proxy_state(selection, now) == Outcome.FAILED.value
+    return case((no_proxy, true()), (or_(tried, failed), false()), else_=true())
 
 
 def _undone(selection: Selection, now: datetime) -> ColumnElement[bool]:
@@ -178,5 +267,9 @@ def _state(table: Table, key: ColumnElement[bool], now: datetime) -> ColumnEleme
     PostgreSQL may answer an EXISTS by reading the whole table first, even for a window of ten images.
     """
     status = case((table.c.next_try_at <= now, TODO), else_=table.c.status)
-    current = select(status).where(key, table.c.superseded_at.is_(None)).correlate(files)
-    return func.coalesce(current.scalar_subquery(), TODO)
+    return func.coalesce(_current(table, status, key), TODO)
+
+
+def _current(table: Table, value: ColumnElement[T], key: ColumnElement[bool]) -> ScalarSelect[T]:
+    """A value of the image's current row; null where there is none."""
+    return select(value).where(key, table.c.superseded_at.is_(None)).correlate(files).scalar_subquery()

@@ -6,10 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, select, update
+from sqlalchemy import Engine, create_engine, delete, select, update
 
 from include.catalog import low_water
 from include.catalog.catalog import Catalog
+from include.catalog.engine import prepare
 from include.catalog.records import Failure
 from include.catalog.tables import files, image_low_water_marks, image_proxies
 from tests.catalog.conftest import Clock
@@ -76,6 +77,32 @@ def test_a_late_row_is_found(catalog: Catalog, ids: list[int]) -> None:
     assert others == ids[4:]
 
 
+def test_a_late_row_leaves_the_mark_where_it_is(catalog: Catalog, engine: Engine, ids: list[int]) -> None:
+    """Lowered, it would have the next plan walk past everything between, row by row."""
+    catalog.register([image("late", uploaded_at=FIRST_UPLOAD)])
+    late, *_ = listed(catalog)
+    assert (mark(engine).file_id, mark(engine).listed) == (ids[3], 4)
+    process(catalog, "second", late)
+    assert listed(catalog) == ids[4:]
+    assert (mark(engine).file_id, mark(engine).listed) == (ids[3], 5)
+
+
+@pytest.mark.parametrize("changed", [1, 0])
+def test_a_mark_is_lowered_when_much_below_is_to_be_done_again(
+    catalog: Catalog, engine: Engine, ids: list[int], changed: int
+) -> None:
+    """Else each plan would look at all of it for the few that one run takes."""
+    again = range(changed, 4)
+    uploads = [(n, FIRST_UPLOAD + timedelta(minutes=n)) for n in again]
+    catalog.register([image(f"{n:05}", content_version="content-2", uploaded_at=at) for n, at in uploads])
+    assert listed(catalog, limit=2) == [ids[n] for n in again[:2]]
+    assert mark(engine).listed == changed
+    assert listed(catalog, limit=2) == [ids[n] for n in again[:2]]
+    process(catalog, "second", *(ids[n] for n in again))
+    assert listed(catalog, limit=2) == ids[4:]
+    assert (mark(engine).file_id, mark(engine).listed) == (ids[3], 4)
+
+
 def test_a_late_row_in_place_of_a_deleted_one_is_found(catalog: Catalog, engine: Engine, ids: list[int]) -> None:
     catalog.register([image("late", uploaded_at=FIRST_UPLOAD)])
     with engine.begin() as connection:
@@ -89,6 +116,62 @@ def test_changed_content_is_found_even_under_its_old_upload_time(catalog: Catalo
     assert listed(catalog) == [ids[1], *ids[4:]]
 
 
+def test_a_row_that_comes_between_the_count_and_the_walk_is_found_by_the_next_plan(
+    catalog: Catalog, engine: Engine, ids: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when this plan moves the mark on: what that counts is what was walked, and not what came meanwhile."""
+    process(catalog, "second", ids[4])
+    with monkeypatch.context() as counted_before:
+        counted_before.setattr(low_water, "holds", lambda _store, _mark: True)
+        catalog.register([image("late", uploaded_at=FIRST_UPLOAD)])
+        assert listed(catalog) == ids[5:]
+    assert mark(engine).file_id == ids[4]
+    late, *others = listed(catalog)
+    assert late not in ids
+    assert others == ids[5:]
+
+
+def test_a_row_that_moves_between_the_walk_and_the_count_is_found_by_the_next_plan(
+    catalog: Catalog, engine: Engine, ids: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Walked it lay below the mark, counted above it; where it lies then is below the new one."""
+    process(catalog, "second", ids[4])
+    catalog.register([image("moving", uploaded_at=FIRST_UPLOAD)])
+    with monkeypatch.context() as counted_later:
+        counted_later.setattr(low_water, "holds", lambda _store, _mark: True)
+        assert listed(catalog) == ids[5:]
+    moved = update(files).where(files.c.filename == "moving.jpg")
+    with engine.begin() as connection:
+        connection.execute(moved.values(uploaded_at=FIRST_UPLOAD + timedelta(minutes=3, seconds=30)))
+    assert mark(engine).file_id == ids[4]
+    moving, *others = listed(catalog)
+    assert moving not in ids
+    assert others == ids[5:]
+
+
+def test_a_pool_of_one_connection_is_enough(catalog: Catalog, engine: Engine, clock: Clock, ids: list[int]) -> None:
+    """The mark is counted on a connection of its own, which may have to wait for the walk's."""
+    small = prepare(create_engine(engine.url, pool_size=1, max_overflow=0, pool_timeout=10))
+    assert listed(Catalog(small, clock=clock)) == ids[4:]
+    small.dispose()
+
+
+def test_a_count_that_fails_fails_the_planning_and_leaves_no_connection_behind(
+    catalog: Catalog, engine: Engine, ids: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an outage would look like a mark that holds."""
+
+    def lost(*_: Any) -> Any:
+        raise ConnectionError("the database went away")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(low_water, "count", lost)
+        with pytest.raises(ConnectionError, match="went away"):
+            listed(catalog, keep_mark=False)
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    assert listed(catalog) == ids[4:]
+
+
 def test_a_change_behind_our_back_is_found_within_a_day(
     catalog: Catalog, engine: Engine, clock: Clock, ids: list[int]
 ) -> None:
@@ -99,6 +182,20 @@ def test_a_change_behind_our_back_is_found_within_a_day(
     assert listed(catalog) == [ids[2], *ids[4:]]
 
 
+def test_a_mark_that_moves_on_does_not_put_off_the_daily_walk(
+    catalog: Catalog, engine: Engine, clock: Clock, ids: list[int]
+) -> None:
+    """In a catalog in use it moves every hour; what lies below it is walked once a day all the same."""
+    with engine.begin() as connection:
+        connection.execute(update(files).where(files.c.id == ids[2]).values(content_version="content-2"))
+    clock.forward(low_water.MAX_AGE.total_seconds() / 2)
+    process(catalog, "second", ids[4])
+    assert listed(catalog) == ids[5:]
+    assert mark(engine).file_id == ids[4]
+    clock.forward(low_water.MAX_AGE.total_seconds() / 2)
+    assert listed(catalog) == [ids[2], *ids[5:]]
+
+
 def test_a_lost_proxy_is_made_again(catalog: Catalog, ids: list[int]) -> None:
     catalog.store_plan(plan("analyse", ids[:1], stages={ANALYSE}, force=True))
     worker = Worker(catalog, "analyse", ANALYSE)
@@ -107,8 +204,11 @@ def test_a_lost_proxy_is_made_again(catalog: Catalog, ids: list[int]) -> None:
     assert listed(catalog) == [ids[0], *ids[4:]]
 
 
+@pytest.mark.parametrize("forgotten", [False, True])
 @pytest.mark.parametrize("stage", [PROXY, ANALYSE])
-def test_a_retry_is_found_when_it_is_due(catalog: Catalog, clock: Clock, engine: Engine, stage: Any) -> None:
+def test_a_retry_is_found_when_it_is_due(
+    catalog: Catalog, clock: Clock, engine: Engine, stage: Any, forgotten: bool
+) -> None:
     ids = add(catalog, 3)
     catalog.store_plan(plan("first", ids))
     proxies = Worker(catalog, "first", PROXY)
@@ -126,6 +226,9 @@ def test_a_retry_is_found_when_it_is_due(catalog: Catalog, clock: Clock, engine:
     assert listed(catalog) == []
     assert mark(engine).file_id == ids[2]
     clock.forward(600)
+    if forgotten:
+        with engine.begin() as connection:
+            low_water.forget(connection, clock())
     assert listed(catalog) == ids[:1]
 
 
@@ -177,7 +280,7 @@ def test_a_mark_that_was_forgotten_meanwhile_is_not_written(catalog: Catalog, en
     wanted = selection()
     with engine.connect() as reader:
         seen = low_water.load_mark(reader, wanted, FIRST_UPLOAD)
-        further = low_water.advance(reader, wanted, seen, None)
+        further = low_water.advance(reader, wanted, seen, None, lower=False)
     assert further is not None
     with engine.begin() as connection:
         low_water.forget(connection, NOW)

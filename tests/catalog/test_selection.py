@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, insert, text
 
+from include.catalog import low_water
 from include.catalog.catalog import Catalog
 from include.catalog.records import Failure, WorkKey
 from include.catalog.tables import files, image_analyses, image_proxies
@@ -188,6 +189,41 @@ def test_planning_behind_a_mark_reads_no_table_whole(catalog: Catalog, engine: E
     assert_no_step(steps, READ_WHOLE)
 
 
+@pytest.mark.parametrize("stages", [{PROXY}, BOTH])
+def test_planning_behind_a_mark_walks_up_to_the_limit_however_much_is_left(
+    catalog: Catalog, engine: Engine, stages: set[Any]
+) -> None:
+    """Where PostgreSQL expects few rows behind the mark it reads them all and sorts them, for a limit of a fifth."""
+    _fill(engine, 3_000, new_from=2_500, every=1)
+    wanted = selection(stages=stages, limit=100)
+    catalog.select_unprocessed(wanted)  # sets the mark
+    steps = _query_plan(engine, lambda: catalog.select_unprocessed(wanted), of="files.uri")
+    assert [step for step in steps if "uploaded_at" in step and ">" in step], steps  # behind the mark
+    assert_no_step(steps, f"{SORTED}|{READ_WHOLE}")
+
+
+@pytest.mark.parametrize("stages", [{PROXY}, BOTH])
+def test_what_lies_below_a_forgotten_mark_is_passed_by_its_keys(
+    catalog: Catalog, engine: Engine, stages: set[Any]
+) -> None:
+    """SQLite joins by the unique indexes; without them it would read a whole table for each image."""
+    _fill(engine, 3_000, new_from=2_500, every=1)
+    wanted = selection(stages=stages, limit=100)
+    first = catalog.select_unprocessed(wanted)
+    with engine.begin() as connection:
+        low_water.forget(connection, NOON)
+    assert catalog.select_unprocessed(selection(stages=stages, limit=100, keep_mark=False)) == first
+    steps = _query_plan(engine, lambda: catalog.select_unprocessed(wanted), of="LEFT OUTER JOIN image_proxies")
+    assert_no_step(steps, "AUTOMATIC|SCAN image_")
+
+
+def test_what_somebody_holds_is_found_by_the_claims(catalog: Catalog, engine: Engine) -> None:
+    _fill(engine, 3_000)
+    steps = _query_plan(engine, lambda: catalog.select_unprocessed(selection(limit=10)), of=OF_CLAIMS)
+    assert_no_step(steps, f"{READ_WHOLE}|SCAN files")
+
+
+OF_CLAIMS = "(SELECT image_claims.file_id"
 SORTED = r"\bSort\b|TEMP B-TREE"
 READ_WHOLE = r"Seq Scan|SCAN (?!.*USING)"
 
@@ -199,8 +235,9 @@ def assert_no_step(steps: list[str], unwanted: str) -> None:
     assert [step for step in whole if not any(name in step for name in small)] == [], steps
 
 
-def _query_plan(engine: Engine, run: Callable[[], object]) -> list[str]:
-    """The plans of the statements that were really sent, with their parameters."""
+def _query_plan(engine: Engine, run: Callable[[], object], of: str = "") -> list[str]:
+    """The plans of the statements that were really sent, with their parameters: of those with these words, or of all
+    but some."""
     sent: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -212,8 +249,10 @@ def _query_plan(engine: Engine, run: Callable[[], object]) -> list[str]:
     explain = "EXPLAIN " if engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN "
     # Claims are as many as images in work: what begins with them may well sort them. A count of two thirds of so small
     # a table is rightly read from the table.
-    allowed = ("JOIN image_claims", "count(*)", "image_table_mapping", "FROM image_runs")
-    selects = [pair for pair in sent if pair[0].startswith("SELECT") and not any(word in pair[0] for word in allowed)]
+    allowed = (OF_CLAIMS, "count(*)", "image_table_mapping", "FROM image_runs")
+    selects = [pair for pair in sent if pair[0].startswith("SELECT") and of in pair[0]]
+    if not of:
+        selects = [pair for pair in selects if not any(word in pair[0] for word in allowed)]
     assert selects
     with engine.connect() as connection:
         return [
@@ -223,9 +262,9 @@ def _query_plan(engine: Engine, run: Callable[[], object]) -> list[str]:
         ]
 
 
-def _fill(engine: Engine, count: int, new_from: int = 0) -> None:
+def _fill(engine: Engine, count: int, new_from: int = 0, every: int = 10) -> None:
     """From `new_from` on, every tenth image is new; the others are done, as in a catalog that has been in use."""
-    numbers = [n for n in range(1, count + 1) if n % 10 or n < new_from]
+    numbers = [n for n in range(1, count + 1) if n % every or n < new_from]
     common = {"content_version": "content-1", "recipe_version": KEY.recipe_version, "attempts": 1, "run_id": "dag/old"}
     with engine.begin() as connection:
         rows = [
