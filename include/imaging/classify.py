@@ -15,22 +15,29 @@ _GRAY = (4, 0.48)
 
 
 def flatness(image: Image.Image) -> float:
-    """The share, 0 to 1, of the 16 commonest colours in a sample of the picture. Takes an L, RGB or CMYK image."""
-    return _share(_sample(image), _COLOURED[0])
+    """The share, 0 to 1, of the 16 commonest grays in a sample of a decoded JPEG."""
+    sample = _sample(image)
+    gray = sample.getchannel(0) if sample.mode == "YCbCr" else sample.convert("L")
+    return _share(_colours(gray), _COLOURED[0])
 
 
 def _looks_flat(image: Image.Image) -> bool:
     """Whether few colours make up most of the picture. Takes an L, RGB or CMYK image."""
-    colours = _sample(image)
+    colours = _colours(_sample(image))
     gray = image.mode == "L" or (image.mode == "RGB" and all(r == g == b for _, (r, g, b) in colours))
     commonest, share = _GRAY if gray else _COLOURED
     return _share(colours, commonest) > share
 
 
-def _sample(image: Image.Image) -> list[Any]:
-    """(count, colour) of 256 x 256 pixels, which are not averaged: blending would invent colours in graphics."""
+def _sample(image: Image.Image) -> Image.Image:
+    """256 x 256 pixels, which are not averaged: blending would invent colours in graphics."""
     sides = (min(_SAMPLE_SIDE, image.width), min(_SAMPLE_SIDE, image.height))
-    return image.resize(sides, Image.Resampling.NEAREST).getcolors(sides[0] * sides[1]) or []
+    return image.resize(sides, Image.Resampling.NEAREST)
+
+
+def _colours(sample: Image.Image) -> list[Any]:
+    """(count, colour) of a sample."""
+    return sample.getcolors(sample.width * sample.height) or []
 
 
 def _share(colours: list[Any], commonest: int) -> float:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 # Raised whenever the same options and the same source would give other bytes: it is part of every proxy's key.
-CORE_VERSION = 1
+CORE_VERSION = 2
 
 # Nova refuses a side longer than this (Amazon Nova user guide, "Image understanding").
 NOVA_MAX_SIDE = 8000
