@@ -186,7 +186,7 @@ def test_full_runs_follow_one_another_until_nothing_is_left(sqlite_scene: Scene)
 # -- backfill --------------------------------------------------------------------------------------------------------
 
 
-def test_a_backfill_takes_exactly_its_intervals_and_force_redoes_them(scene: Scene) -> None:
+def test_a_backfill_takes_exactly_its_intervals_and_what_came_late(scene: Scene) -> None:
     airflow = scene.airflow
     early, at_start, late = (scene.upload(at) for at in (hour(1, 0) - HOUR / 60, hour(1, 0), hour(1, 1) - HOUR / 60))
     second, outside = scene.upload(hour(1, 1)), scene.upload(hour(1, 2))
@@ -204,20 +204,34 @@ def test_a_backfill_takes_exactly_its_intervals_and_force_redoes_them(scene: Sce
     scene.finish(scene.backfill(hour(1, 0), 2, reprocess_behavior="completed"))
     scene.assert_once([*inside, *came_in_late])
 
-    until(lambda: _cli_backfill_created([*create, *FORCED], airflow), "the backfill before it is completed")
-    scene.finish(runs)
-    all_inside = [*inside, *came_in_late]
-    twice = dict.fromkeys(all_inside, 2)
-    assert (scene.analysed(all_inside), scene.asked(all_inside)) == (twice, twice)
-    history = "SELECT count(*), count(superseded_at) FROM image_analyses WHERE file_id IN :ids"
-    assert tuple(scene.rows(history, ids=all_inside)[0]) == (8, 4)
-    scene.finish(
-        scene.backfill(hour(1, 0), 1, reprocess_behavior="completed", dag_run_conf={"force": True, "quality": 70})
-    )
-    recipes = "SELECT count(DISTINCT recipe_version) FROM image_proxies WHERE file_id = :id AND superseded_at IS NULL"
-    assert scene.rows(recipes, id=at_start[0])[0][0] == 2
     airflow.wait(airflow.trigger(file_ids=[*early, *outside]))
     scene.assert_once([*early, *outside])
+
+
+def test_a_forced_backfill_redoes_its_interval_and_keeps_the_history(sqlite_scene: Scene) -> None:
+    scene, airflow, start = sqlite_scene, sqlite_scene.airflow, hour(13, 0)
+    inside = [*scene.upload(start), *scene.upload(start + HOUR / 2)]
+    scene.finish([airflow.trigger(file_ids=inside)])
+    scene.assert_once(inside)
+    create = [
+        "backfill",
+        "create",
+        "--dag-id",
+        DAG_ID,
+        "--from-date",
+        start.isoformat(),
+        "--to-date",
+        start.isoformat(),
+    ]
+    until(lambda: _cli_backfill_created([*create, *FORCED], airflow), "the backfill before it is completed")
+    scene.finish(run["dag_run_id"] for run in scene.runs_of(start, 1))
+    twice = dict.fromkeys(inside, 2)
+    assert (scene.analysed(inside), scene.asked(inside)) == (twice, twice)
+    history = "SELECT count(*), count(superseded_at) FROM image_analyses WHERE file_id IN :ids"
+    assert tuple(scene.rows(history, ids=inside)[0]) == (4, 2)
+    scene.finish(scene.backfill(start, 1, reprocess_behavior="completed", dag_run_conf={"force": True, "quality": 70}))
+    recipes = "SELECT count(DISTINCT recipe_version) FROM image_proxies WHERE file_id = :id AND superseded_at IS NULL"
+    assert scene.rows(recipes, id=inside[0])[0][0] == 2
 
 
 FORCED = ("--reprocess-behavior", "completed", "--dag-run-conf", '{"force": true}')
@@ -365,11 +379,8 @@ def test_other_dags_are_started_by_news_and_by_nothing_else(sqlite_scene: Scene)
 
 
 def _events(airflow: RunningAirflow, asset: str) -> list[dict[str, Any]]:
-    answer = airflow.client.get(
-        "/assets/events", params={"limit": 100, "order_by": "-timestamp", "name_pattern": asset}
-    )
-    events = answer.json()["asset_events"]
-    return [event for event in events if event["name"] == asset]
+    answer = airflow.got("/assets/events", limit=100, order_by="-timestamp", name_pattern=asset)
+    return [event for event in answer["asset_events"] if event["name"] == asset]
 
 
 def _heard(airflow: RunningAirflow, run: str) -> bool:
