@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Work for one core: 0.1 s for a 12 MP photograph (benchmarks/results/results.md), and about 0.02 s for any file.
-SECONDS_PER_MEGAPIXEL = 0.007
+# Work for one core: 0.06 s for a 12 MP photograph (benchmarks/results/results.md), and about 0.02 s for any file.
+SECONDS_PER_MEGAPIXEL = 0.0035
 SECONDS_PER_FILE = 0.02
 ASSUMED_MEGAPIXELS = 12  # of an image whose dimensions the catalog does not know
 # Two mapped tasks a batch cost about 0.45 s of scheduling each (LocalExecutor on two cores): a minute of work for one

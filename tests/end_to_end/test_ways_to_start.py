@@ -112,7 +112,7 @@ class Scene:
         wanted = {"logical_date_gte": first.isoformat(), "logical_date_lte": last.isoformat(), "run_type": "backfill"}
         return sorted(self.airflow.runs(**wanted), key=lambda run: str(run["logical_date"]))
 
-    def finish(self, runs: Iterable[str], state: str = "success") -> None:
+    def finish(self, runs: Sequence[str], state: str = "success") -> None:
         assert {run: self.airflow.wait(run) for run in runs} == dict.fromkeys(runs, state)
 
     def new_runs(self, run_type: str, since: int) -> list[str]:
@@ -224,7 +224,7 @@ def test_a_forced_backfill_redoes_its_interval_and_keeps_the_history(sqlite_scen
         start.isoformat(),
     ]
     until(lambda: _cli_backfill_created([*create, *FORCED], airflow), "the backfill before it is completed")
-    scene.finish(run["dag_run_id"] for run in scene.runs_of(start, 1))
+    scene.finish([run["dag_run_id"] for run in scene.runs_of(start, 1)])
     twice = dict.fromkeys(inside, 2)
     assert (scene.analysed(inside), scene.asked(inside)) == (twice, twice)
     history = "SELECT count(*), count(superseded_at) FROM image_analyses WHERE file_id IN :ids"
