@@ -42,12 +42,12 @@ test: check ## all checks and tests
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-airflow test-starts
 
 # What has a running Airflow mostly waits for it: two such at once.
-STARTS := tests/end_to_end/test_ways_to_start.py
+STARTS := tests/end_to_end/test_ways_to_start.py tests/end_to_end/test_rest.py
 test-units: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 20 --ignore tests/end_to_end --ignore tests/browser
 
 test-airflow: $(READY)
-	$(BIN)/python -m pytest --durations 20 tests/end_to_end tests/browser --ignore $(STARTS)
+	$(BIN)/python -m pytest --durations 20 tests/end_to_end tests/browser $(STARTS:%=--ignore %)
 
 test-starts: $(READY)
 	$(BIN)/python -m pytest --durations 20 $(STARTS)
