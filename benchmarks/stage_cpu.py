@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def measure(base: Path, pictures: Path, images: int) -> dict[str, float]:
         window = Window(None, datetime.now(UTC))
         plan = plan_run(machine.catalog, RUN, params, settings, window, nova_endpoint=None, max_batches=100)
         stage = ProxyStage(machine.catalog, machine.cloud.s3.client(), settings, proxy_options(params))
-        server = [psutil.Process(machine.cloud.s3.pid)]
+        server = psutil.Process(machine.cloud.s3.pid)
         me, started = psutil.Process(), time.monotonic()
         own, children, served = me.cpu_times(), _children(me), _used(server)
         for batch in plan.batches:
@@ -58,9 +57,9 @@ def _children(process: psutil.Process) -> float:
     return float(times.children_user + times.children_system)
 
 
-def _used(processes: Sequence[psutil.Process]) -> float:
-    family = [one for process in processes for one in (process, *process.children(recursive=True))]
-    return float(sum(sum(one.cpu_times()[:2]) for one in family))
+def _used(process: psutil.Process) -> float:
+    """CPU seconds of a process and its living children."""
+    return float(sum(sum(one.cpu_times()[:2]) for one in (process, *process.children(recursive=True))))
 
 
 def main() -> None:

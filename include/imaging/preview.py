@@ -21,7 +21,6 @@ from include.imaging.records import Preview
 from include.imaging.steps import Plan
 
 _QUALITY = 78
-_PREMULTIPLIED = {"RGBA": "RGBa", "LA": "La"}
 
 
 def preview_size(width: int, height: int, longest_side: int) -> tuple[int, int]:
@@ -37,20 +36,12 @@ def write_preview(image: Image.Image, request: PreviewRequest) -> Preview:
     Raises DiskFull, Unwritable.
     """
     started = time.perf_counter()
-    small = _reduced(image, math.ceil(max(image.size) / request.longest_side))
+    small = image.reduce(math.ceil(max(image.size) / request.longest_side))
     path = Path(request.output)
     name = "webp" if image.mode in ("LA", "RGBA") else "jpeg"
     with writing(), path.open("wb") as file:
         small.save(file, format=name.upper(), quality=_QUALITY)
     return Preview(name, small.width, small.height, path.stat().st_size, time.perf_counter() - started)
-
-
-def _reduced(image: Image.Image, factor: int) -> Image.Image:
-    """Each block of `factor` x `factor` pixels as its mean. Transparent pixels lend no colour."""
-    if factor == 1:
-        return image
-    premultiplied = _PREMULTIPLIED.get(image.mode)
-    return image.convert(premultiplied).reduce(factor).convert(image.mode) if premultiplied else image.reduce(factor)
 
 
 def try_preview(image: Image.Image, request: PreviewRequest | None) -> Preview | None:

@@ -126,10 +126,7 @@ def write_proxy(
     seconds = time.perf_counter() - started
     if preview is not None and previewed is None:
         previewed = _preview_of_stripped(source_path, preview, limits)
-    dimensions = (info.width, info.height)
-    return ProxyResult(
-        info, action, proxy_format, dimensions, plan.target, info.size_bytes, size_bytes, seconds, previewed
-    )
+    return ProxyResult(info, action, proxy_format, plan.target, size_bytes, seconds, previewed)
 
 
 def _preview_of_stripped(source_path: str | Path, preview: PreviewRequest, limits: Limits) -> Preview | None:

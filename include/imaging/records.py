@@ -89,12 +89,20 @@ class ProxyResult:
     original: ImageInfo
     action: Action  # resized; converted: same size, other bytes; stripped: pixels untouched, metadata dropped
     format: str  # jpeg, png, webp
-    original_dimensions: tuple[int, int]
     proxy_dimensions: tuple[int, int]
-    original_size_bytes: int
     proxy_size_bytes: int
     seconds: float  # wall clock, reading and writing included
     preview: Preview | None = None  # what was asked for beside it; None also when it could not be made
+
+    @property
+    def original_dimensions(self) -> tuple[int, int]:
+        """Of the picture that the proxy was made of."""
+        return (self.original.width, self.original.height)
+
+    @property
+    def original_size_bytes(self) -> int:
+        """Of the file that the proxy was made of."""
+        return self.original.size_bytes
 
     @property
     def media_type(self) -> str:

@@ -193,8 +193,7 @@ class DecodeWorkers:
             )
         result["original"] = ImageInfo(**result["original"])
         result["preview"] = Preview(**result["preview"]) if result["preview"] else None
-        for dimensions in ("original_dimensions", "proxy_dimensions"):
-            result[dimensions] = tuple(result[dimensions])
+        result["proxy_dimensions"] = tuple(result["proxy_dimensions"])
         return ProxyResult(**result)
 
     def create_preview(self, source_path: str | Path, preview: PreviewRequest) -> Preview:

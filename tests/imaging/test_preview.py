@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from include.imaging import DecodeWorkers, Limits, PreviewRequest, ProxyError
-from include.imaging.preview import create_preview, preview_size
+from include.imaging.preview import create_preview, preview_size, write_preview
 from include.imaging.proxy import write_proxy
 from include.imaging.recipe import ProxyOptions
 from tests.imaging.pictures import photo, saved
@@ -62,6 +62,17 @@ def test_a_transparent_picture_stays_transparent(tmp_path: Path) -> None:
     assert preview.format == "webp"
     with Image.open(tmp_path / "preview") as opened:
         assert opened.convert("RGBA").getpixel((5, 5))[3] == 90
+
+
+def test_transparent_pixels_lend_a_preview_no_colour(tmp_path: Path) -> None:
+    picture = Image.new("RGBA", (400, 400), (255, 255, 255, 255))
+    picture.paste((0, 0, 0, 0), (0, 0, 201, 400))  # the blocks in the middle are half of both
+    preview = write_preview(picture, wanted(tmp_path, 100))
+    assert (preview.width, preview.height) == (100, 100)
+    with Image.open(tmp_path / "preview") as opened:
+        red, _, _, alpha = opened.convert("RGBA").getpixel((50, 50))
+    assert 150 < alpha < 230
+    assert red > 240
 
 
 def test_a_picture_whose_bytes_serve_has_one_too(tmp_path: Path) -> None:
