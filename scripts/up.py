@@ -103,14 +103,24 @@ def make_connection(client: httpx.Client, name: str, connection: dict[str, objec
 
 
 def unpause(client: httpx.Client, dags: tuple[str, ...]) -> None:
-    """Unpause the DAGs as soon as the DAG processor has brought them. Raises `DagsMissing`."""
+    """Unpause the DAGs as soon as the DAG processor has brought them.
+
+    What Airflow cannot do at the moment (its SQLite is locked by another component) is asked for again. Raises
+    `DagsMissing` when a DAG does not come or cannot be unpaused in time, `httpx.HTTPStatusError` when it is refused.
+    """
     deadline = time.monotonic() + PARSE_SECONDS
     for dag_id in dags:
-        while client.patch(f"/dags/{dag_id}", json={"is_paused": False}).status_code == httpx.codes.NOT_FOUND:
+        while (answer := client.patch(f"/dags/{dag_id}", json={"is_paused": False})).is_error:
+            if answer.status_code != httpx.codes.NOT_FOUND and not answer.is_server_error:
+                answer.raise_for_status()
             if time.monotonic() > deadline:
-                errors = client.get("/importErrors").json()["import_errors"]
-                raise DagsMissing(f"{dag_id} was not found; import errors: {[e['stack_trace'] for e in errors]}")
+                raise DagsMissing(f"{dag_id} could not be unpaused ({answer.status_code}); {_import_errors(client)}")
             time.sleep(POLL_SECONDS)
+
+
+def _import_errors(client: httpx.Client) -> str:
+    errors = client.get("/importErrors").json().get("import_errors", [])
+    return f"import errors: {[error['stack_trace'] for error in errors]}"
 
 
 def _create_or_replace(client: httpx.Client, path: str, name: str, body: dict[str, object]) -> None:

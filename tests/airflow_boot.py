@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -88,8 +89,14 @@ class RunningAirflow:
 
     def wait(self, dag_run_id: str, dag_id: str = DAG_ID) -> str:
         """Return the state in which the run ended."""
-        until(lambda: self.run(dag_run_id, dag_id)["state"] in ("success", "failed"), f"{dag_run_id} is done")
+        ended = ("success", "failed")
+        until(lambda: self.run(dag_run_id, dag_id)["state"] in ended, lambda: self.state_of(dag_run_id, dag_id))
         return str(self.run(dag_run_id, dag_id)["state"])
+
+    def state_of(self, dag_run_id: str, dag_id: str = DAG_ID) -> str:
+        """Say where a run stands, for the message of a wait that was in vain."""
+        tasks = {f"{t['task_id']}[{t['map_index']}]": t["state"] for t in self.tasks(dag_run_id, dag_id)}
+        return f"{dag_id} {dag_run_id} is {self.run(dag_run_id, dag_id)['state']}: {tasks}"
 
     def run(self, dag_run_id: str, dag_id: str = DAG_ID) -> dict[str, Any]:
         return dict(self.got(f"/dags/{dag_id}/dagRuns/{dag_run_id}"))
@@ -128,17 +135,20 @@ class RunningAirflow:
         return list(found["task_instances"])
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = RUN_SECONDS) -> None:
-    """Wait for a condition, and fail by its name."""
+def until(condition: Callable[[], Any], what: str | Callable[[], str], seconds: float = RUN_SECONDS) -> Any:
+    """Wait for a condition, and fail by its name or by what is said then; return what it was in the end."""
     deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what if isinstance(what, str) else what()}")
         time.sleep(0.5)
+    return found
 
 
 @pytest.fixture(scope="session")
 def upload_queue() -> Iterator[UploadQueue]:
     """The queue that catalog_ingest_events listens to: SQS by moto, for the embedded cloud has none."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each look into the queue hides what failed
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     endpoint = "http://{}:{}".format(*server.get_host_and_port())

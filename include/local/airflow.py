@@ -26,6 +26,7 @@ from include.local.processes import ChildServer, free_port
 ROOT = Path(__file__).resolve().parents[2]
 USER = "admin"
 READY_SECONDS = 120
+LOCKED_SECONDS = 60  # how long a component waits for SQLite's one writer; the default of 5 is passed on a busy laptop
 POOL = "nova"  # the default of the setting that names it
 SLOTS = 8
 # The server closes a connection that was idle for 5 s. A client that takes it up just then loses its request.
@@ -44,7 +45,7 @@ class AirflowHome:
         """Return the environment of every Airflow process; ``connections`` are Airflow's JSON connections by id."""
         own = {
             "AIRFLOW_HOME": str(self.path),
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self._database}",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self._database}?timeout={LOCKED_SECONDS}",
             "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -156,7 +157,9 @@ class AirflowStack:
         answer.raise_for_status()
         token = answer.json()["access_token"]
         headers = {"Authorization": f"Bearer {token}"}
-        return httpx.Client(base_url=f"{self.url}/api/v2", headers=headers, timeout=60, limits=NO_KEEP_ALIVE)
+        return httpx.Client(
+            base_url=f"{self.url}/api/v2", headers=headers, timeout=2 * LOCKED_SECONDS, limits=NO_KEEP_ALIVE
+        )
 
     def _component(self, name: str, arguments: list[str], ready: Callable[[], bool]) -> ChildServer:
         return ChildServer(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,8 @@ from sqlalchemy import text
 
 from include.local.cloud import BUCKET
 from include.local.seaweedfs import REGION
-from tests.end_to_end.conftest import BATCH_DAG_ID, HOLD_JOBS, RunningAirflow
+from tests.end_to_end.conftest import BATCH_DAG_ID, HOLD_JOBS, RunningAirflow, until
 from tests.pipeline.backlog import Backlog
-
-PATIENCE_SECONDS = 180
 
 pytestmark = pytest.mark.end_to_end
 
@@ -49,15 +46,6 @@ def backlog(airflow: RunningAirflow) -> Backlog:
     return Backlog(airflow.machine.catalog, airflow.machine.cloud.s3.client(), BUCKET)
 
 
-def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.25)
-    raise AssertionError(f"waited {PATIENCE_SECONDS} s for {what}")
-
-
 def infer_state(airflow: RunningAirflow, run: str) -> str | None:
     states = {task["task_id"]: task["state"] for task in airflow.tasks(run, BATCH_DAG_ID)}
     return states.get("jobs.infer")
@@ -75,7 +63,7 @@ def outcomes(airflow: RunningAirflow, run: str) -> dict[str, int]:
 def deferred(airflow: RunningAirflow, bedrock: Any, before: dict[str, str]) -> tuple[str, str]:
     """Start a run; return it and its job's ARN once the task waits without a worker."""
     run = airflow.trigger(dag_id=BATCH_DAG_ID)
-    until(lambda: infer_state(airflow, run) == "deferred", "the task to wait in the triggerer")
+    until(lambda: infer_state(airflow, run) == "deferred", lambda: airflow.state_of(run, BATCH_DAG_ID))
     (arn,) = set(jobs(bedrock)) - set(before)
     return run, arn
 
@@ -116,7 +104,7 @@ def test_marking_the_waiting_task_as_failed_stops_its_job_and_frees_its_images(
     path = f"/dags/{BATCH_DAG_ID}/dagRuns/{run}/taskInstances/jobs.infer/{task['map_index']}"
     answer = airflow.client.patch(path, json={"new_state": "failed"})
     assert answer.status_code == 200, answer.text
-    until(lambda: jobs(bedrock)[arn] == "Stopped", "the job to be stopped")
+    until(lambda: jobs(bedrock)[arn] == "Stopped", "the job is stopped")
     assert airflow.wait(run, BATCH_DAG_ID) == "failed"
     assert outcomes(airflow, run) == {"returned": 100}
     with airflow.machine.engine.connect() as connection:
