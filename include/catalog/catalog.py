@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 
@@ -84,6 +84,8 @@ from include.catalog.results import DEFAULT_MAX_ATTEMPTS
 from include.catalog.store import Store
 from include.catalog.targets import TargetFigures
 
+T = TypeVar("T")
+
 
 class Catalog:
     """Questions to and changes of one catalog database. Safe to share between threads; not across a fork."""
@@ -102,6 +104,10 @@ class Catalog:
     def select_unprocessed(self, wanted: Selection) -> list[SourceImage]:
         """Images with work left at the wanted stages, oldest upload first."""
         return selection.select_unprocessed(self._store, wanted)
+
+    def appraise_unprocessed(self, wanted: Selection, appraise: Callable[[list[SourceImage]], T]) -> T:
+        """What `appraise` makes of these images. It may be called twice, and must not write."""
+        return selection.appraise_unprocessed(self._store, wanted, appraise)
 
     def content_versions(self, uris: Sequence[str]) -> dict[str, str]:
         """The content versions of those that are registered, by uri."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
@@ -51,21 +51,30 @@ def select_unprocessed(store: Store, selection: Selection) -> list[SourceImage]:
     Left out: what is done, what failed for good or is not yet due again, what another run holds right now, and
     everything that is not an image of the team's. Under `force`: everything in the window that this run has not tried.
     """
+    return appraise_unprocessed(store, selection, lambda images: images)
+
+
+def appraise_unprocessed(store: Store, selection: Selection, appraise: Callable[[list[SourceImage]], T]) -> T:
+    """What `appraise` makes of the images that `select_unprocessed` returns; what it raises is raised here.
+
+    It looks at them while the low-water mark is still being counted, which takes longer than the walk from the mark on,
+    and a second time where the mark does not hold: it must not write.
+    """
     now = store.now()
     # A mapped table changes under us in ways that no count tells.
     if store.mapped or not low_water.applies_to(selection):
-        return _listed_afresh(store, selection, now)
+        return appraise(_listed_afresh(store, selection, now))
     with store.reading() as connection:
         mark = low_water.load_mark(connection, selection, now)
-    walk = None
+    found = None
     if mark is not None and mark.usable:
-        walk = _walk_behind(store, selection, now, mark)
-        mark = replace(mark, usable=walk is not None)
-    walk = walk or _walk(store, selection, now, mark)
-    if walk.further is not None:
+        found = _found_behind(store, selection, now, mark, appraise)
+        mark = replace(mark, usable=found is not None)
+    further, appraised = found or _found(store, selection, now, mark, appraise)
+    if further is not None:
         with store.writing() as connection:
-            low_water.keep(connection, selection, walk.further, now)
-    return walk.images
+            low_water.keep(connection, selection, further, now)
+    return appraised.result()
 
 
 def _listed_afresh(store: Store, selection: Selection, now: datetime) -> list[SourceImage]:
@@ -85,8 +94,10 @@ class _Walk:
     further: low_water.Advance | None
 
 
-def _walk_behind(store: Store, selection: Selection, now: datetime, mark: low_water.Mark) -> _Walk | None:
-    """The walk from the mark on; None when the mark does not hold, which is counted meanwhile.
+def _found_behind(
+    store: Store, selection: Selection, now: datetime, mark: low_water.Mark, appraise: Callable[[list[SourceImage]], T]
+) -> tuple[low_water.Advance | None, Future[T]] | None:
+    """What there is from the mark on; None when the mark does not hold, which is counted meanwhile.
 
     The two read different snapshots. A row that came or moved below the mark between them may be missed now, as if it
     had come a moment after both. It is not missed for good: a mark that is written after this walk counts what the old
@@ -97,8 +108,24 @@ def _walk_behind(store: Store, selection: Selection, now: datetime, mark: low_wa
     """
     with ThreadPoolExecutor(max_workers=1) as beside:
         holds = beside.submit(low_water.holds, store, mark)
-        walk = _walk(store, selection, now, mark)
-    return walk if holds.result() else None
+        found = _found(store, selection, now, mark, appraise)
+    return found if holds.result() else None
+
+
+def _found(
+    store: Store,
+    selection: Selection,
+    now: datetime,
+    mark: low_water.Mark | None,
+    appraise: Callable[[list[SourceImage]], T],
+) -> tuple[low_water.Advance | None, Future[T]]:
+    """Where the mark may stand after a walk, and what was made of the images: a value, or what was raised."""
+    walk, appraised = _walk(store, selection, now, mark), Future[T]()
+    try:
+        appraised.set_result(appraise(walk.images))
+    except Exception as error:
+        appraised.set_exception(error)
+    return walk.further, appraised
 
 
 def _walk(store: Store, selection: Selection, now: datetime, mark: low_water.Mark | None) -> _Walk:

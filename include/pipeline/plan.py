@@ -73,6 +73,17 @@ class Plan:
     oldest_seconds: float = 0.0  # since the upload of the oldest image that was found; 0 when there is none
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """The images that a run takes of those that were listed, with what they come to."""
+
+    images: Sequence[SourceImage]
+    projection: Projection
+    note: str | None
+    oldest_seconds: float
+    proxy_seconds: float
+
+
 def proxy_options(params: PipelineParams) -> ProxyOptions:
     """Return the recipe that a run's params ask for."""
     return ProxyOptions(
@@ -115,50 +126,58 @@ def plan_run(
             "or an analysis over the API"
         )
     key = work_key(params, settings)
-    listed = _unprocessed(catalog, identity, params, settings, window, key)
-    images, note = within_limits(catalog, listed, params, settings, identity.run_id)
+    selection = _selection(catalog, identity, params, settings, window, key)
+    taken = catalog.appraise_unprocessed(
+        selection, lambda listed: _take(catalog, listed, params, settings, identity.run_id)
+    )
+    listed = taken.projection.images + taken.projection.images_left_pending
+    log.info("listed %d images; projected: %s", listed, taken.projection)
+    if taken.note:
+        log.warning("%s", taken.note)
+    if params.dry_run:
+        return Plan((), taken.projection, taken.note, taken.oldest_seconds)
+    size = params.batch_size or batch_size(len(taken.images), taken.proxy_seconds)
+    size = max(size, math.ceil(len(taken.images) / max_batches))  # or the plan could not be mapped
+    ids = [image.file_id for image in taken.images]
+    batches = tuple(tuple(ids[start : start + size]) for start in range(0, len(ids), size))
+    stages = stages_of(params, settings)
+    stored = catalog.store_plan(_run_plan(identity, params, stages, key, nova_endpoint, batches, taken.note))
+    return Plan(stored, taken.projection, taken.note, taken.oldest_seconds)
+
+
+def _take(
+    catalog: Catalog, listed: Sequence[SourceImage], params: PipelineParams, settings: Settings, run_id: str
+) -> _Taken:
+    """Choose and project, without a trace: it may be asked again with another list."""
+    images, note = within_limits(catalog, listed, params, settings, run_id)
     projection = dataclasses.replace(
         project(images, params, settings, catalog.proxy_bytes_per_pixel()),
         images_left_pending=len(listed) - len(images),
     )
-    log.info("listed %d images; projected: %s", len(listed), projection)
-    if note:
-        log.warning("%s", note)
     oldest = (catalog.now() - listed[0].uploaded_at).total_seconds() if listed else 0.0
-    if params.dry_run:
-        return Plan((), projection, note, oldest)
-    size = params.batch_size or batch_size(len(images), proxy_seconds(images))
-    size = max(size, math.ceil(len(images) / max_batches))  # or the plan could not be mapped
-    ids = [image.file_id for image in images]
-    batches = tuple(tuple(ids[start : start + size]) for start in range(0, len(ids), size))
-    stages = stages_of(params, settings)
-    stored = catalog.store_plan(_run_plan(identity, params, stages, key, nova_endpoint, batches, note))
-    return Plan(stored, projection, note, oldest)
+    return _Taken(images, projection, note, oldest, proxy_seconds(images))
 
 
-def _unprocessed(
+def _selection(
     catalog: Catalog,
     identity: RunIdentity,
     params: PipelineParams,
     settings: Settings,
     window: Window,
     key: WorkKey,
-) -> list[SourceImage]:
-    again = catalog.is_planned(identity.run_id) and _is_repeated(catalog, identity, params)
-    return catalog.select_unprocessed(
-        Selection(
-            key=key,
-            stages=stages_of(params, settings),
-            run_id=identity.run_id,
-            limit=limit_of(identity, params, settings),
-            planned_before=again,
-            force=params.force,
-            force_proxies=Stage.PROXY in params.wanted,
-            file_ids=params.file_ids,
-            uploaded_from=params.uploaded_from or window.uploaded_from,
-            uploaded_to=params.uploaded_to or window.uploaded_to,
-            keep_mark=not params.dry_run,
-        )
+) -> Selection:
+    return Selection(
+        key=key,
+        stages=stages_of(params, settings),
+        run_id=identity.run_id,
+        limit=limit_of(identity, params, settings),
+        planned_before=catalog.is_planned(identity.run_id) and _is_repeated(catalog, identity, params),
+        force=params.force,
+        force_proxies=Stage.PROXY in params.wanted,
+        file_ids=params.file_ids,
+        uploaded_from=params.uploaded_from or window.uploaded_from,
+        uploaded_to=params.uploaded_to or window.uploaded_to,
+        keep_mark=not params.dry_run,
     )
 
 

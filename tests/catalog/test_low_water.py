@@ -11,7 +11,7 @@ from sqlalchemy import Engine, create_engine, delete, select, update
 from include.catalog import low_water
 from include.catalog.catalog import Catalog
 from include.catalog.engine import prepare
-from include.catalog.records import Failure
+from include.catalog.records import Failure, SourceImage
 from include.catalog.tables import files, image_low_water_marks, image_proxies
 from tests.catalog.conftest import Clock
 from tests.catalog.making import (
@@ -170,6 +170,43 @@ def test_a_count_that_fails_fails_the_planning_and_leaves_no_connection_behind(
             listed(catalog, keep_mark=False)
     assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
     assert listed(catalog) == ids[4:]
+
+
+class TooDear(Exception):
+    """What an appraisal may raise: these images cost too much."""
+
+
+def appraised(catalog: Catalog, dear: int | None = None, limit: int | None = None) -> tuple[list[int], list[list[int]]]:
+    """The images as the plan gets them, and each list that it was shown; an image that is `dear` makes it raise."""
+    shown: list[list[int]] = []
+
+    def appraise(images: list[SourceImage]) -> list[int]:
+        shown.append([image.file_id for image in images])
+        if dear in shown[-1]:
+            raise TooDear(shown)
+        return shown[-1]
+
+    return catalog.appraise_unprocessed(selection(limit=limit), appraise), shown
+
+
+def test_images_are_appraised_once_where_the_mark_holds(catalog: Catalog, ids: list[int]) -> None:
+    assert appraised(catalog) == (ids[4:], [ids[4:]])
+
+
+def test_images_are_appraised_anew_where_the_mark_does_not_hold(catalog: Catalog, ids: list[int]) -> None:
+    """The first appraisal is done by then, and of a list without the late image."""
+    catalog.register([image("late", uploaded_at=FIRST_UPLOAD)])
+    found, shown = appraised(catalog)
+    assert shown == [ids[4:], found]
+    assert len(found) == 3
+
+
+def test_a_refusal_counts_only_of_the_right_list(catalog: Catalog, ids: list[int]) -> None:
+    with pytest.raises(TooDear):
+        appraised(catalog, dear=ids[4], limit=1)
+    catalog.register([image("late", uploaded_at=FIRST_UPLOAD)])
+    (late,), shown = appraised(catalog, dear=ids[4], limit=1)
+    assert shown == [[ids[4]], [late]]
 
 
 def test_a_change_behind_our_back_is_found_within_a_day(
