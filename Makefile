@@ -12,7 +12,7 @@ BENCH_READY := $(BENCH)/.lock-installed
 SHARP := benchmarks/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test test-units test-airflow test-starts test-distributed check bench bench-ocr clean lock
+.PHONY: help run up test test-units test-airflow test-starts test-commands test-distributed check bench bench-ocr clean lock
 
 help: ## what there is to type
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 14
@@ -39,18 +39,22 @@ check: $(READY) ## lint, format, import directions, types
 
 test: check ## all checks and tests
 	@$(MAKE) --no-print-directory test-units
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-airflow test-starts
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-airflow test-starts test-commands
 
-# What has a running Airflow mostly waits for it: two such at once.
-STARTS := tests/end_to_end/test_ways_to_start.py tests/end_to_end/test_rest.py
+# What has a running Airflow mostly waits for it: three such at once, that take about as long.
+STARTS := tests/end_to_end/test_ways_to_start.py
+COMMANDS := tests/end_to_end/test_make_run.py
 test-units: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 20 --ignore tests/end_to_end --ignore tests/browser
 
 test-airflow: $(READY)
-	$(BIN)/python -m pytest --durations 20 tests/end_to_end tests/browser $(STARTS:%=--ignore %)
+	$(BIN)/python -m pytest --durations 20 tests/end_to_end tests/browser $(patsubst %,--ignore %,$(STARTS) $(COMMANDS))
 
 test-starts: $(READY)
-	$(BIN)/python -m pytest --durations 20 $(STARTS)
+	$(BIN)/python -m pytest --durations 20 $(STARTS) -k "not on_postgres"
+
+test-commands: $(READY)
+	$(BIN)/python -m pytest --durations 20 $(COMMANDS) $(STARTS) -k "test_make_run or on_postgres"
 
 test-distributed: $(READY) ## docker-compose.yaml as plain processes: a run over two Celery workers, then everything killed once
 	$(BIN)/python -m pytest -m distributed tests/distributed tests/chaos

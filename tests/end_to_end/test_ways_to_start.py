@@ -246,7 +246,7 @@ def _cli_backfill_created(arguments: list[str], airflow: RunningAirflow) -> bool
     return True
 
 
-def test_a_cancelled_backfill_beside_another_run_is_started_again(postgres_scene: Scene) -> None:
+def test_a_cancelled_backfill_beside_another_run_is_started_again_on_postgres(postgres_scene: Scene) -> None:
     scene, airflow, first, hours = postgres_scene, postgres_scene.airflow, hour(5, 0), 3
     pictures = [file_id for number in range(hours) for file_id in scene.upload(first + number * HOUR, 4)]
     events = len(airflow.runs(run_type="asset_triggered"))
