@@ -133,6 +133,30 @@ def test_an_unknown_error_is_judged_by_its_status(
     assert (rule.code, rule.disposition) == (code, disposition)
 
 
+@pytest.mark.parametrize(
+    ("aws_code", "message", "code"),
+    [
+        ("ValidationException", "s3://b/p/permission-slip_7_nova.jpg cannot be read: no such key", "validation"),
+        ("ValidationException", "the object s3://bucket/forbidden.jpg does not exist", "validation"),
+        (
+            "AccessDeniedException",
+            "User: arn:aws:sts::123456789012:assumed-role/etl-s3-role/task is not authorized to perform: "
+            "bedrock:InvokeModel on resource: arn:aws:bedrock:us-east-1:123456789012:inference-profile/x",
+            "access_denied",
+        ),
+        (
+            "AccessDeniedException",
+            "User: arn:aws:sts::123456789012:assumed-role/x/y is not authorized to perform: s3:GetObject on resource: "
+            '"arn:aws:s3:::b/k"',
+            "s3_access_denied",
+        ),
+    ],
+)
+def test_names_that_people_chose_do_not_decide_what_an_error_is(aws_code: str, message: str, code: str) -> None:
+    """Else one picture called permission.jpg fails its whole task, and a role's name hides which right is missing."""
+    assert rule_for(aws_code, message, 403 if aws_code.startswith("Access") else 400).code == code
+
+
 def test_an_error_survives_the_way_between_processes() -> None:
     sent = NovaError("max_tokens", "too long", Disposition.FAIL, Usage(3, 4))
     got = pickle.loads(pickle.dumps(sent))  # noqa: S301 - our own bytes
