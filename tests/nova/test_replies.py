@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, Field
 
-from include.nova import Disposition, NovaError, Usage, load_prompt, parse_reply
+from include.nova import Disposition, ImageAnalysis, NovaError, Usage, load_prompt, parse_reply
 from include.nova.errors import BY_AWS_CODE, rule_for
 from include.nova.errors import NovaError as ErrorsNovaError
 
@@ -131,6 +132,27 @@ def test_an_unknown_error_is_judged_by_its_status(
 ) -> None:
     rule = rule_for(aws_code, "", status)
     assert (rule.code, rule.disposition) == (code, disposition)
+
+
+class Caption(BaseModel):
+    description: str
+    mood: str = ""
+    scores: dict[str, float] = Field(default_factory=dict)
+
+
+class Detailed(ImageAnalysis):
+    notes: list[str] = Field(default_factory=list)
+
+
+def test_a_teams_own_fields_hold_nothing_that_no_database_stores(converse_body: Body, answer: dict[str, Any]) -> None:
+    own = load_prompt(output_model=Caption)
+    given = {"description": "a\0 \ud800cat", "mood": "\ud800calm\0", "scores": {"sure\0": math.nan, "sharp": 0.5}}
+    reply = parse_reply(converse_body(tool_input=given), own)
+    assert reply.description == "a cat"
+    assert reply.extra == {"mood": "calm", "scores": {"sure": None, "sharp": 0.5}}
+    derived = load_prompt(output_model=Detailed)
+    reply = parse_reply(converse_body(tool_input={**answer, "notes": ["one\0", "\ud800"]}), derived)
+    assert reply.extra == {"notes": ["one", ""]}
 
 
 @pytest.mark.parametrize(
