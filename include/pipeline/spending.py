@@ -64,10 +64,18 @@ def daily_limit(settings: Settings, now: datetime) -> SpendingLimit | None:
     return SpendingLimit(DAILY_COST_LIMIT, settings.max_cost_usd_per_day, since=midnight)
 
 
-def budget_left(catalog: Catalog, limits: Sequence[SpendingLimit]) -> Budget | None:
-    """Return what is left under the tightest of the limits; None where there is no limit."""
-    left = [Budget(limit, limit.usd - catalog.spent_usd(run_id=limit.run_id, since=limit.since)) for limit in limits]
+def budget_left(catalog: Catalog, limits: Sequence[SpendingLimit], run_id: str) -> Budget | None:
+    """Return what is left to a run under the tightest of the limits; None where there is no limit.
+
+    What other runs have in flight is spent already, by the day's limit: a batch job is answered hours later.
+    """
+    left = [Budget(limit, limit.usd - _gone(catalog, limit, run_id)) for limit in limits]
     return min(left, key=lambda budget: budget.left_usd, default=None)
+
+
+def _gone(catalog: Catalog, limit: SpendingLimit, run_id: str) -> float:
+    spent = catalog.spent_usd(run_id=limit.run_id, since=limit.since)
+    return spent if limit.run_id else spent + catalog.reserved_usd(but_run=run_id)
 
 
 def why_pending(figures: RunFigures) -> str | None:
@@ -104,7 +112,7 @@ class SpendingGuard:
 class DayGuard:
     """Holds the day's limit against questions of those who have no claims to set money aside on: evaluations.
 
-    Their questions in flight are not seen by the tasks of runs, nor the other way round.
+    What runs have in flight counts; their own questions in flight are not seen by runs.
     """
 
     def __init__(self, catalog: Catalog, settings: Settings) -> None:
@@ -118,7 +126,7 @@ class DayGuard:
         if limit is None:
             return None
         narrowed = self._settled.narrowed(limit, now)
-        spent = self._catalog.spent_usd(since=narrowed.since)
+        spent = self._catalog.spent_usd(since=narrowed.since) + self._catalog.reserved_usd()
         return limit if spent + usd > narrowed.usd + ROUNDING_USD else None
 
 
