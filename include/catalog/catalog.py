@@ -245,6 +245,14 @@ class Catalog:
         """Sets a request's projected cost aside; returns the limit that it would pass, None when it fits."""
         return spending.reserve(self._store, owner, file_id, usd, limits)
 
+    def set_aside(self, owner: str, usd_each: float) -> None:
+        """Sets the projected cost of each image aside that `owner` holds: of a batch job."""
+        spending.set_aside(self._store, owner, usd_each)
+
+    def reserved_usd(self, *, but_run: str | None = None) -> float:
+        """US dollars that are set aside for requests and batch jobs in flight, without those of one run."""
+        return spending.reserved_usd(self._store, but_run=but_run)
+
     def run_key(self, run_id: str) -> WorkKey:
         """The recipe, model and prompt that the run was planned with."""
         return runs.run_key(self._store, run_id)

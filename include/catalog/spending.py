@@ -53,6 +53,27 @@ def reserve(
     return None
 
 
+def set_aside(store: Store, owner: str, usd_each: float) -> None:
+    """Set `usd_each` aside on every claim of `owner`, whatever the limits: of a batch job, whose answers come much
+    later. Each ends with its claim."""
+    with store.writing() as connection:
+        mine = image_claims.c.owner == owner
+        connection.execute(
+            select(image_claims.c.file_id).where(mine).order_by(image_claims.c.file_id).with_for_update()
+        ).all()
+        connection.execute(update(image_claims).where(mine).values(reserved_usd=usd_each))
+
+
+def reserved_usd(store: Store, *, but_run: str | None = None) -> float:
+    """US dollars that living claims have set aside, without those of one run."""
+    claim = image_claims.c
+    conditions = [claim.reserved_usd.is_not(None), claim.lease_until > store.now()]
+    if but_run is not None:
+        conditions.append(claim.run_id != but_run)
+    with store.reading() as connection:
+        return float(connection.scalar(select(func.sum(claim.reserved_usd)).where(*conditions)) or 0.0)
+
+
 def _spent(connection: Connection, run_id: str | None, since: datetime | None, until: datetime | None) -> float:
     """Requests of runs and of evaluations: both are billed, and both are rows."""
     total = 0.0

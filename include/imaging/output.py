@@ -36,9 +36,11 @@ def writing() -> Iterator[None]:
 def atomic_output(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`, moved over it when the block succeeds and removed when it does not.
 
-    Raises DiskFull or Unwritable when the move fails.
+    Raises DiskFull or Unwritable when the move fails, Unwritable for what no file can be called.
     """
     final = Path(path)
+    if "\0" in str(final):  # Python's own answer is a ValueError, and only after all the work
+        raise Unwritable(f"the proxy cannot be written: {str(final)!r} holds a zero byte, which no file name may")
     # A short name of its own: `path` may already be as long as a name can be. Hidden, and recognisable if left behind.
     temporary = final.parent / f".{uuid.uuid4().hex}.part"
     try:

@@ -21,14 +21,14 @@ MAX_LABELS = 20
 MAX_OBJECTS = 20
 
 
-def _clean(text: str) -> str:
+def clean_text(text: str) -> str:
     """Without what PostgreSQL cannot store (NUL, lone surrogates) and without other control characters."""
     storable = text.encode("utf-8", "ignore").decode("utf-8")
     return "".join(c for c in storable if c.isprintable() or c in "\n\t" or ord(c) > 0x9F).strip()  # noqa: PLR2004
 
 
 def _trimmed_to(limit: int) -> AfterValidator:
-    return AfterValidator(lambda text: _clean(text)[:limit].rstrip())
+    return AfterValidator(lambda text: clean_text(text)[:limit].rstrip())
 
 
 def _confidence(value: float) -> float:

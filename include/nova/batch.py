@@ -30,6 +30,7 @@ TERMINAL = frozenset({COMPLETED, "PartiallyCompleted", FAILED, "Stopped", "Expir
 
 SCHEMA_VERSION = "messages-v1"  # of Nova's own request, which InvokeModel takes
 _RECORD_DIGITS = 11  # a record id has eleven characters in all of Bedrock's examples
+_HIGHEST_ID = 2**63 - 1  # that a database can be asked for
 _TOKEN_CHARS = 40
 _NAME_CHARS = 16
 
@@ -170,21 +171,29 @@ class Answer:
 
 
 def parse_answer(line: bytes, prompt: Prompt) -> Answer | None:
-    """One line of output, read; None for what is no answer to one of our records (a blank or a broken line)."""
+    """One line of output, read; None for what is no answer to one of our records (a blank or a broken line).
+
+    Never raises: a line that stopped the reading would stop it at each try, and keep all paid answers behind it.
+    """
     try:
         record = json.loads(line)
         file_id = int(record["recordId"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None
+    if not 0 < file_id <= _HIGHEST_ID:
         return None
     if "error" in record:
         return Answer(file_id, None, _error(record["error"]), Usage())
     output = record.get("modelOutput")
-    output = output if isinstance(output, dict) else {}
-    usage = usage_of(output)
+    output, usage = output if isinstance(output, dict) else {}, Usage()
     try:
+        usage = usage_of(output)
         return Answer(file_id, parse_reply(output, prompt), None, usage)
     except NovaError as error:
         return Answer(file_id, None, error, usage)
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        said = f"The answer is not one of Nova's: {type(error).__name__}: {error}"
+        return Answer(file_id, None, NovaError("unreadable_response", said, Disposition.RETURN, usage), usage)
 
 
 def _error(given: Any) -> NovaError:
@@ -218,6 +227,6 @@ def parse_manifest(raw: bytes) -> Manifest | None:
         names = ("totalRecordCount", "processedRecordCount", "successRecordCount", "errorRecordCount")
         counts = [int(found[name]) for name in names]
         tokens = [int(found.get(name) or 0) for name in ("inputTokenCount", "outputTokenCount")]
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
     return Manifest(*counts, *tokens)

@@ -138,6 +138,12 @@ def tier_factor(tier: str) -> float:
     return factors[tier]
 
 
+def is_priced(tier: str) -> bool:
+    """Whether a price is known at `tier`."""
+    _, factors = _cards()
+    return tier in factors
+
+
 def price_for(model_id: str, tier: str = "default", overrides: PriceOverrides | None = None) -> Price:
     """US dollars per million tokens for `model_id` at `tier`; a team's own price goes before the card's.
 

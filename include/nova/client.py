@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from include.nova.cards import is_priced
 from include.nova.errors import CallFailure, Disposition, NovaError, failure_of
 from include.nova.prompts import Prompt
 from include.nova.replies import MALFORMED_CODES, NovaReply, latency_of, parse_reply, usage_of
@@ -172,7 +173,11 @@ def _note_size(request: Any, **_: Any) -> None:
 
 
 def _tier(request: Mapping[str, Any], response: Mapping[str, Any]) -> str:
-    """What is billed is what was served: Bedrock says so where it is not the default."""
-    asked = request.get("serviceTier") or {}
-    served = response.get("serviceTier") or {}
-    return str(served.get("type") or asked.get("type") or "default")
+    """What is billed is what was served: Bedrock says so where it is not the default.
+
+    A tier without a known price (`reserved`) is put down as what was asked for: the answer is paid, and to refuse it
+    for want of a price would lose it.
+    """
+    asked = str((request.get("serviceTier") or {}).get("type") or "default")
+    served = str((response.get("serviceTier") or {}).get("type") or asked)
+    return served if is_priced(served) else asked

@@ -140,6 +140,8 @@ BY_AWS_CODE: dict[str, ErrorRule] = {
 # AWS says very different things under one code; these patterns (first match wins) tell them apart. The apostrophe in
 # "isn't supported" is typographic in Bedrock's own text, so no pattern crosses it.
 _DENIED = r"access.?denied|not authori[sz]ed|forbidden|permission"
+# Names that people chose say nothing about the error: a picture may be called permission.jpg, a role etl-s3-role.
+_ADDRESSES = re.compile(r"\b(?:s3://|arn:)\S+", re.IGNORECASE)
 _BY_MESSAGE: tuple[tuple[str, re.Pattern[str], ErrorRule], ...] = (
     (
         "throttled",
@@ -171,8 +173,9 @@ def rule_for(aws_code: str, message: str, status: int | None) -> ErrorRule:
     caller's, everything else the request's.
     """
     rule = BY_AWS_CODE.get(aws_code) or _by_status(status)
+    words = _ADDRESSES.sub("", message)
     for code, pattern, finer in _BY_MESSAGE:
-        if code == rule.code and pattern.search(message):
+        if code == rule.code and pattern.search(words):
             return finer
     return rule
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from include.nova.analysis import ImageAnalysis
+from include.nova.analysis import ImageAnalysis, clean_text
 from include.nova.errors import Disposition, NovaError, Usage
 from include.nova.prompts import Prompt
 
@@ -88,16 +89,31 @@ def _columns(analysis: BaseModel) -> dict[str, Any]:
     A model that does not derive from ours shares its `description` only: what it calls `labels` is its own affair.
     """
     if not isinstance(analysis, ImageAnalysis):
-        rest = analysis.model_dump(mode="json", exclude={"description"})
-        own = {"description": analysis.description, "visible_text": "", "labels": (), "objects": ()}  # type: ignore[attr-defined]
+        rest = _storable(analysis.model_dump(mode="json", exclude={"description"}))
+        description = clean_text(analysis.description)  # type: ignore[attr-defined]
+        own = {"description": description, "visible_text": "", "labels": (), "objects": ()}
         return own | {"extra": rest or None}
     return {
         "description": analysis.description,
         "labels": tuple(label.model_dump(include={"name", "confidence"}) for label in analysis.labels),
         "visible_text": analysis.visible_text,
         "objects": tuple(found.model_dump(include={"name", "box"}) for found in analysis.objects),
-        "extra": analysis.model_dump(mode="json", exclude=set(_OURS)) or None,
+        "extra": _storable(analysis.model_dump(mode="json", exclude=set(_OURS))) or None,
     }
+
+
+def _storable(value: Any) -> Any:
+    """JSON values as PostgreSQL takes them: our own fields see to that themselves, a team's need not. An answer that
+    cannot be stored would be paid for by every run."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    if isinstance(value, dict):
+        return {clean_text(key): _storable(item) for key, item in value.items()}
+    return value
 
 
 def _tool_input(response: Mapping[str, Any], tool_name: str) -> Any:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from include.catalog.records import BatchJob, Failure, JobState, Outcome, ProxyRecord, Stage, WorkItem
+from include.catalog.records import BatchJob, Failure, JobState, Outcome, ProxyRecord, SourceImage, Stage, WorkItem
 from include.nova import Disposition, endpoint_of
 from include.nova.batch import (
     FAILED,
@@ -32,6 +32,7 @@ from include.nova.batch import (
 )
 from include.nova.errors import failure_of
 from include.pipeline.batch_answers import RECORDS_FILE, JobAnswers, copy_uri
+from include.pipeline.batch_plan import project_batch
 from include.pipeline.batches import RunCancelled, skip, skip_busy
 from include.pipeline.params import PipelineParams, parse_params
 from include.pipeline.prompting import prompt_of
@@ -120,13 +121,21 @@ class BatchInference:
         skip_busy(self.catalog, job.run_id, batch.busy, Stage.ANALYSE)
         try:
             items = [item for item in batch.items if self._is_to_do(job, item)]
-            count = self._fill(job, items) if len(items) >= MIN_RECORDS else len(items)
+            count = len(items)
+            if count >= MIN_RECORDS:
+                self._set_aside(job, [item.image for item in items])
+                count = self._fill(job, items)
             if count < MIN_RECORDS:
                 return self._hand_over(job, count)
             return self.catalog.move_job(job, JobState.STARTING, records=count)
         except BaseException:
             self.catalog.release(job.owner)
             raise
+
+    def _set_aside(self, job: BatchJob, images: Sequence[SourceImage]) -> None:
+        """Have the day's limit count what the job will cost while it is answered."""
+        projected = project_batch(images, self._params(job), self.settings).cost_usd_estimated
+        self.catalog.set_aside(job.owner, projected / len(images))
 
     def _is_to_do(self, job: BatchJob, item: WorkItem) -> bool:
         code = "analysis_exists" if item.analysed else "no_proxy" if item.proxy is None else None

@@ -49,7 +49,8 @@ def plan_batch_run(
     projection = project_batch(images, params, settings)
     sizes = split_evenly(len(images), settings.batch_max_records)
     log.info("listed %d images for %d jobs of %s; projected: %s", len(images), len(sizes), sizes[:10], projection)
-    budget = budget_left(catalog, limits_of(params, settings, identity.run_id, catalog.now()))
+    limits = limits_of(params, settings, identity.run_id, catalog.now())
+    budget = budget_left(catalog, limits, identity.run_id)
     if budget is not None and projection.cost_usd_estimated > budget.left_usd:
         raise CostLimitExceeded(
             f"{projection.images} images would cost about ${projection.cost_usd_estimated:.4f} at the price of batch "

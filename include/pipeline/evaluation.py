@@ -40,6 +40,7 @@ from include.pipeline.pricing import priced
 from include.pipeline.prompting import prompt_of
 from include.pipeline.proxies import cores
 from include.pipeline.settings import Settings
+from include.pipeline.spending import NAMES, DayGuard
 from include.savings.evaluation import SAME_SIZE, EvaluationReport, build_evaluation_report
 from include.savings.evaluation_text import evaluation_markdown
 
@@ -115,6 +116,12 @@ def _check_cost(
             f"{len(file_ids)} pictures in {len(params.calls_a_picture)} calls each would cost about ${projected:.4f}, "
             f"above max_cost_usd ${params.max_cost_usd:.4f}: raise it, or lower sample_size"
         )
+    passed = DayGuard(catalog, settings).passed_by(projected)
+    if passed is not None:
+        raise CostLimitExceeded(
+            f"{len(file_ids)} pictures would cost about ${projected:.4f}, more than is left today of "
+            f"{NAMES[passed.code]} ${passed.usd:.4f}: raise it, lower sample_size, or wait for tomorrow (UTC)"
+        )
 
 
 def call_cost(params: EvaluationParams, settings: Settings) -> float:
@@ -155,7 +162,7 @@ class EvaluationStage:
         if evaluation is None:
             raise NothingToEvaluate(f"no evaluation is stored for {run_id!r}: planning did not finish")
         params = parse_evaluation(evaluation.params)
-        budget = Budget(params, self.catalog.evaluation_calls(run_id), call_cost(params, self.settings))
+        budget = _budget_of(self.catalog, run_id, params, self.settings)
         asking = _Asking(self, run_id, params, self._prompt_of(evaluation), budget)
         try:
             with tempfile.TemporaryDirectory(prefix="evaluation-", dir=self.settings.temp_dir) as scratch:
@@ -202,9 +209,11 @@ class EvaluationStage:
 class Budget:
     """What was asked and spent so far, and what is left to ask. Safe to share between threads."""
 
-    def __init__(self, params: EvaluationParams, calls: Iterable[EvaluationCall], one_call_usd: float) -> None:
+    def __init__(
+        self, params: EvaluationParams, calls: Iterable[EvaluationCall], one_call_usd: float, day: DayGuard
+    ) -> None:
         self._lock = threading.Lock()
-        self._params = params
+        self._params, self._day = params, day
         self._one_call = one_call_usd
         self._done: set[tuple[int, str, int]] = set()
         self._spent = self._reserved = 0.0
@@ -214,10 +223,10 @@ class Budget:
         self.outcomes.clear()
 
     def begin(self) -> float | None:
-        """Reserve the money of one question and return it; None when the question could pass the highest cost."""
+        """Reserve the money of one question and return it; None when the question could pass the highest cost, or the
+        day's limit."""
         with self._lock:
-            limit = self._params.max_cost_usd
-            if limit is not None and self._spent + self._reserved + self._one_call > limit:
+            if self._would_pass(self._reserved + self._one_call):
                 return None
             self._reserved += self._one_call
             return self._one_call
@@ -240,10 +249,13 @@ class Budget:
 
     @property
     def exhausted(self) -> bool:
-        """Whether one more question could pass the highest cost."""
-        limit = self._params.max_cost_usd
+        """Whether one more question could pass the highest cost, or the day's limit."""
         with self._lock:
-            return limit is not None and self._spent + self._one_call > limit
+            return self._would_pass(self._one_call)
+
+    def _would_pass(self, usd: float) -> bool:
+        limit = self._params.max_cost_usd
+        return (limit is not None and self._spent + usd > limit) or self._day.passed_by(usd) is not None
 
     def open_slots(self, file_ids: Sequence[int]) -> dict[int, list[_Slot]]:
         """What is still to be asked, by picture; pictures without anything left out."""
@@ -251,6 +263,10 @@ class Budget:
             wanted = self._params.calls_a_picture
             found = {file_id: [slot for slot in wanted if (file_id, *slot) not in self._done] for file_id in file_ids}
         return {file_id: slots for file_id, slots in found.items() if slots}
+
+
+def _budget_of(catalog: Catalog, run_id: str, params: EvaluationParams, settings: Settings) -> Budget:
+    return Budget(params, catalog.evaluation_calls(run_id), call_cost(params, settings), DayGuard(catalog, settings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +392,7 @@ def report_evaluation(catalog: Catalog, run_id: str, s3: Any, settings: Settings
     if evaluation is None:
         raise NothingToEvaluate(f"no evaluation is stored for {run_id!r}: planning did not finish")
     params, calls = parse_evaluation(evaluation.params), catalog.evaluation_calls(run_id)
-    budget = Budget(params, calls, call_cost(params, settings))
+    budget = _budget_of(catalog, run_id, params, settings)
     left = sum(map(len, budget.open_slots(evaluation.file_ids).values()))
     stopped = bool(left) and budget.exhausted
     report = build_evaluation_report(evaluation, calls, open_calls=left, stopped_by_cost=stopped)

@@ -236,7 +236,7 @@ def within_limits(
     """Return the images, in order, that the spending limits pay for, and why it is not all of them."""
     costs = projected_costs(images, params, settings)
     limits = limits_of(params, settings, run_id, catalog.now()) if any(costs) else ()
-    budget = budget_left(catalog, limits)
+    budget = budget_left(catalog, limits, run_id)
     if budget is None:
         return images, None
     for limit in limits:

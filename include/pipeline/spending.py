@@ -52,16 +52,30 @@ def limits_of(params: PipelineParams, settings: Settings, run_id: str, now: date
     limits = []
     if params.max_cost_usd is not None:
         limits.append(SpendingLimit(COST_LIMIT, params.max_cost_usd, run_id=run_id))
-    if settings.max_cost_usd_per_day is not None:
-        midnight = datetime.combine(now.astimezone(UTC).date(), time.min, UTC)
-        limits.append(SpendingLimit(DAILY_COST_LIMIT, settings.max_cost_usd_per_day, since=midnight))
-    return tuple(limits)
+    day = daily_limit(settings, now)
+    return (*limits, day) if day else tuple(limits)
 
 
-def budget_left(catalog: Catalog, limits: Sequence[SpendingLimit]) -> Budget | None:
-    """Return what is left under the tightest of the limits; None where there is no limit."""
-    left = [Budget(limit, limit.usd - catalog.spent_usd(run_id=limit.run_id, since=limit.since)) for limit in limits]
+def daily_limit(settings: Settings, now: datetime) -> SpendingLimit | None:
+    """Return the limit of the UTC day that it is; None where none is set."""
+    if settings.max_cost_usd_per_day is None:
+        return None
+    midnight = datetime.combine(now.astimezone(UTC).date(), time.min, UTC)
+    return SpendingLimit(DAILY_COST_LIMIT, settings.max_cost_usd_per_day, since=midnight)
+
+
+def budget_left(catalog: Catalog, limits: Sequence[SpendingLimit], run_id: str) -> Budget | None:
+    """Return what is left to a run under the tightest of the limits; None where there is no limit.
+
+    What other runs have in flight is spent already, by the day's limit: a batch job is answered hours later.
+    """
+    left = [Budget(limit, limit.usd - _gone(catalog, limit, run_id)) for limit in limits]
     return min(left, key=lambda budget: budget.left_usd, default=None)
+
+
+def _gone(catalog: Catalog, limit: SpendingLimit, run_id: str) -> float:
+    spent = catalog.spent_usd(run_id=limit.run_id, since=limit.since)
+    return spent if limit.run_id else spent + catalog.reserved_usd(but_run=run_id)
 
 
 def why_pending(figures: RunFigures) -> str | None:
@@ -75,15 +89,11 @@ def why_pending(figures: RunFigures) -> str | None:
 
 
 class SpendingGuard:
-    """Sets the projected cost of each request aside before it is made. Shared by the threads of one task.
-
-    Sums over a large run's rows would grow with every request, so what is settled is remembered.
-    """
+    """Sets the projected cost of each request aside before it is made. Shared by the threads of one task."""
 
     def __init__(self, catalog: Catalog, params: PipelineParams, settings: Settings, run_id: str) -> None:
         self._catalog, self._params, self._settings, self._run_id = catalog, params, settings, run_id
-        self._lock = threading.Lock()
-        self._settled: dict[SpendingLimit, SpendingLimit] = {}
+        self._settled = _Settled(catalog)
 
     def reserve(self, owner: str, file_id: int, usd: float) -> SpendingLimit | None:
         """Set ``usd`` aside for one image; return the limit that it would pass, None when the request may be made.
@@ -94,21 +104,51 @@ class SpendingGuard:
         limits = limits_of(self._params, self._settings, self._run_id, now)
         if not limits:
             return None
-        with self._lock:
-            narrowed = {self._narrowed(limit, now): limit for limit in limits}
+        narrowed = {self._settled.narrowed(limit, now): limit for limit in limits}
         passed = self._catalog.reserve(owner, file_id, usd, tuple(narrowed))
         return None if passed is None else narrowed[passed]
 
-    def _narrowed(self, limit: SpendingLimit, now: datetime) -> SpendingLimit:
+
+class DayGuard:
+    """Holds the day's limit against questions of those who have no claims to set money aside on: evaluations.
+
+    What runs have in flight counts; their own questions in flight are not seen by runs.
+    """
+
+    def __init__(self, catalog: Catalog, settings: Settings) -> None:
+        self._catalog, self._settings = catalog, settings
+        self._settled = _Settled(catalog)
+
+    def passed_by(self, usd: float) -> SpendingLimit | None:
+        """Return the day's limit when ``usd`` more would pass it."""
+        now = self._catalog.now()
+        limit = daily_limit(self._settings, now)
+        if limit is None:
+            return None
+        narrowed = self._settled.narrowed(limit, now)
+        spent = self._catalog.spent_usd(since=narrowed.since) + self._catalog.reserved_usd()
+        return limit if spent + usd > narrowed.usd + ROUNDING_USD else None
+
+
+class _Settled:
+    """Sums over a large run's rows would grow with every request, so what is settled is remembered."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._lock = threading.Lock()
+        self._known: dict[SpendingLimit, SpendingLimit] = {}
+
+    def narrowed(self, limit: SpendingLimit, now: datetime) -> SpendingLimit:
         """Return the same limit over unsettled rows only: less what is settled, from where that ends."""
-        known = self._settled.get(limit, limit)
-        if known.since is None or now - known.since > 2 * SETTLED:
-            until = now - SETTLED
-            if known.since is None or until > known.since:
-                spent = self._catalog.spent_usd(run_id=limit.run_id, since=known.since, until=until)
-                known = dataclasses.replace(known, since=until, usd=known.usd - spent)
-        self._settled[limit] = known
-        return known
+        with self._lock:
+            known = self._known.get(limit, limit)
+            if known.since is None or now - known.since > 2 * SETTLED:
+                until = now - SETTLED
+                if known.since is None or until > known.since:
+                    spent = self._catalog.spent_usd(run_id=limit.run_id, since=known.since, until=until)
+                    known = dataclasses.replace(known, since=until, usd=known.usd - spent)
+            self._known[limit] = known
+            return known
 
 
 def message_of(limit: SpendingLimit) -> str:

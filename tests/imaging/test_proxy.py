@@ -409,6 +409,7 @@ def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
     _refused(source, tmp_path / "missing" / "b", "unwritable")
     (tmp_path / "folder").mkdir()
     _refused(source, tmp_path / "folder", "unwritable")
+    _refused(source, Path(f"{tmp_path}/a\0b"), "unwritable")
 
 
 def test_a_name_as_long_as_names_can_be(tmp_path: Path) -> None:

@@ -151,7 +151,14 @@ def test_an_error_record_is_judged_by_its_status(status: Any, code: str, disposi
     assert answer.usage.input_tokens == 0
 
 
-@pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"recordId":"abc"}', b'{"modelOutput":{}}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"", b"{", b"[]", b'{"recordId":"abc"}', b'{"modelOutput":{}}', b"\xff\xfe"),
+        *(b'{"recordId":1e999}', b'{"recordId":"99999999999999999999999"}', b'{"recordId":"-7"}'),
+        b'{"recordId":"1","modelOutput":' + b"[" * 100_000,
+    ],
+)
 def test_what_is_no_answer_is_passed_over(line: bytes) -> None:
     assert parse_answer(line, load_prompt()) is None
 
@@ -161,6 +168,25 @@ def test_an_answer_of_another_shape_sends_the_image_back(line: bytes) -> None:
     answer = parse_answer(line, load_prompt())
     assert answer is not None and answer.error is not None
     assert answer.error.disposition is Disposition.RETURN
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"output": "x"},
+        {"output": {"message": {"content": "x"}}},
+        {"output": {"message": {"content": ["x"]}}},
+        {"output": {"message": {"content": [{"toolUse": "x"}]}}},
+        {"usage": "x"},
+        {"usage": {"inputTokens": "many"}},
+        {"stopReason": ["tool_use"]},
+        {"metrics": "x"},
+    ],
+)
+def test_one_odd_answer_does_not_keep_a_job_from_being_read(odd: dict[str, Any]) -> None:
+    answer = parse_answer(output(**odd), load_prompt())
+    assert answer is not None and answer.error is not None
+    assert (answer.error.code, answer.error.disposition) == ("unreadable_response", Disposition.RETURN)
 
 
 def test_every_end_of_a_job_has_a_code() -> None:

@@ -19,6 +19,7 @@ from include.nova import (
     Usage,
     analyse_image,
     client_config,
+    cost_usd,
     endpoint_of,
     load_prompt,
 )
@@ -127,6 +128,15 @@ def test_a_call_knows_its_bytes_and_the_tier_it_was_served_at(caller: Caller, be
     assert caller.calls[0].tier == "flex"
     assert done.call.tier == "default"  # Bedrock may fall back, and bills what it served
     assert done.call.request_bytes == bedrock.requests[1].size
+
+
+def test_an_answer_served_at_a_tier_without_a_price_is_not_lost(caller: Caller, bedrock: Any) -> None:
+    served = bedrock.good()
+    served[2]["serviceTier"] = {"type": "reserved"}
+    bedrock.answers(served)
+    done = caller.run(tier="priority")
+    assert done.call.tier == "priority"
+    assert cost_usd(MODEL, done.call.tier, done.call.input_tokens, done.call.output_tokens) > 0
 
 
 def test_a_used_up_daily_quota_is_not_waited_for(caller: Caller, bedrock: Any) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, Field
 
-from include.nova import Disposition, NovaError, Usage, load_prompt, parse_reply
+from include.nova import Disposition, ImageAnalysis, NovaError, Usage, load_prompt, parse_reply
 from include.nova.errors import BY_AWS_CODE, rule_for
 from include.nova.errors import NovaError as ErrorsNovaError
 
@@ -131,6 +132,51 @@ def test_an_unknown_error_is_judged_by_its_status(
 ) -> None:
     rule = rule_for(aws_code, "", status)
     assert (rule.code, rule.disposition) == (code, disposition)
+
+
+class Caption(BaseModel):
+    description: str
+    mood: str = ""
+    scores: dict[str, float] = Field(default_factory=dict)
+
+
+class Detailed(ImageAnalysis):
+    notes: list[str] = Field(default_factory=list)
+
+
+def test_a_teams_own_fields_hold_nothing_that_no_database_stores(converse_body: Body, answer: dict[str, Any]) -> None:
+    own = load_prompt(output_model=Caption)
+    given = {"description": "a\0 \ud800cat", "mood": "\ud800calm\0", "scores": {"sure\0": math.nan, "sharp": 0.5}}
+    reply = parse_reply(converse_body(tool_input=given), own)
+    assert reply.description == "a cat"
+    assert reply.extra == {"mood": "calm", "scores": {"sure": None, "sharp": 0.5}}
+    derived = load_prompt(output_model=Detailed)
+    reply = parse_reply(converse_body(tool_input={**answer, "notes": ["one\0", "\ud800"]}), derived)
+    assert reply.extra == {"notes": ["one", ""]}
+
+
+@pytest.mark.parametrize(
+    ("aws_code", "message", "code"),
+    [
+        ("ValidationException", "s3://b/p/permission-slip_7_nova.jpg cannot be read: no such key", "validation"),
+        ("ValidationException", "the object s3://bucket/forbidden.jpg does not exist", "validation"),
+        (
+            "AccessDeniedException",
+            "User: arn:aws:sts::123456789012:assumed-role/etl-s3-role/task is not authorized to perform: "
+            "bedrock:InvokeModel on resource: arn:aws:bedrock:us-east-1:123456789012:inference-profile/x",
+            "access_denied",
+        ),
+        (
+            "AccessDeniedException",
+            "User: arn:aws:sts::123456789012:assumed-role/x/y is not authorized to perform: s3:GetObject on resource: "
+            '"arn:aws:s3:::b/k"',
+            "s3_access_denied",
+        ),
+    ],
+)
+def test_names_that_people_chose_do_not_decide_what_an_error_is(aws_code: str, message: str, code: str) -> None:
+    """Else one picture called permission.jpg fails its whole task, and a role's name hides which right is missing."""
+    assert rule_for(aws_code, message, 403 if aws_code.startswith("Access") else 400).code == code
 
 
 def test_an_error_survives_the_way_between_processes() -> None:

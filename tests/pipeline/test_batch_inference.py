@@ -21,6 +21,7 @@ from include.catalog.catalog import Catalog
 from include.catalog.engine import create_catalog_engine
 from include.catalog.records import BatchJob, JobState, Outcome, Selection, Stage
 from include.local.nova_stand_in import Forced, JobRules, NovaStandIn
+from include.nova import load_prompt, projected_cost_usd
 from include.pipeline import batch_inference
 from include.pipeline.batch_inference import BatchFailed, BatchInference, BatchNotStarted, BatchRefused
 from include.pipeline.batch_params import parse_batch_params
@@ -33,6 +34,7 @@ from include.pipeline.settings import SettingsError, load_settings
 from tests.pipeline.backlog import ROLE, Backlog
 from tests.pipeline.conftest import Ground
 
+MODEL = "us.amazon.nova-2-lite-v1:0"
 WAIT_SECONDS = 60
 PAUSE_SECONDS = 0.05
 MINIMUM = 10  # of records in a job, where Bedrock's own 100 would only take time
@@ -598,6 +600,26 @@ def test_limit_window_and_ids_choose(small: Site) -> None:
     small.plan("c", {"file_ids": ids[3:5]})
     assert [image.file_id for image in small.catalog.run_images(small.run_id)] == ids[3:5]
     assert small.plan("d", {"uploaded_to": "2020-01-01T00:00:00+00:00"}) == []
+
+
+def test_a_job_that_waits_for_its_answers_counts_against_the_days_limit(small: Site, tmp_path: Path) -> None:
+    """Else each of the day's jobs is planned as if it were the first: their costs are known hours later."""
+    hold = tmp_path / "hold"
+    hold.touch()
+    small.rules(hold_file=hold)
+    small.backlog.add(12)
+    small.plan("first")
+    small.inference().go_on(small.run_id, 0)
+    projected = small.catalog.reserved_usd()
+    assert projected == pytest.approx(12 * projected_cost_usd(MODEL, 1195, 896, load_prompt(), "batch"))
+    small.backlog.add(12)
+    with pytest.raises(CostLimitExceeded, match="IMAGE_PROXY_MAX_COST_USD_PER_DAY"):
+        small.plan("second", max_cost_usd_per_day=1.5 * projected)
+    hold.unlink()
+    small.run_id = "nova_batch_inference/first"
+    assert small.finish().state is JobState.JOINED
+    assert small.catalog.reserved_usd() == 0
+    assert small.plan("third", max_cost_usd_per_day=small.catalog.spent_usd() + 1.1 * projected) == [0]
 
 
 def test_a_projected_cost_above_the_limit_is_refused_at_half_the_price(small: Site) -> None:

@@ -230,6 +230,21 @@ def test_the_highest_cost_ends_the_questions_cleanly(trial: Trial, monkeypatch: 
     assert said["calls"]["cost_usd_projected"] == pytest.approx(0.02)
 
 
+def test_the_days_limit_holds_for_evaluations_too(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else an evaluation spends what the setting forbids all runs together to spend."""
+    two_pictures(trial)
+    monkeypatch.setenv("IMAGE_PROXY_MAX_COST_USD_PER_DAY", "0.001")
+    with pytest.raises(CostLimitExceeded, match="left today of IMAGE_PROXY_MAX_COST_USD_PER_DAY"):
+        trial.plan()
+    monkeypatch.setenv("IMAGE_PROXY_MAX_COST_USD_PER_DAY", "0.02")
+    trial.plan(max_cost_usd=None, repeats=2)
+    trial.concurrency = 1
+    monkeypatch.setattr(pricing, "cost_usd", lambda *_, **__: 0.005)
+    assert trial.ask() == {"answered": 4, "open": 2}
+    said = trial.report()
+    assert (said["complete"], said["stopped_by_cost"], said["calls"]["open"]) == (False, True, 2)
+
+
 def test_a_missing_permission_fails_at_once(trial: Trial) -> None:
     two_pictures(trial)
     trial.plan()
