@@ -9,6 +9,7 @@ from functools import lru_cache
 from PIL import Image, ImageCms, ImageMath
 
 _SRGB_TOLERANCE = 2  # levels of 255 by which sRGB profiles from different makers differ
+_USED = 1 / 16  # of a range, by values that are meant for it
 _ALPHA_MODES = {"LA": "L", "RGBA": "RGB"}
 
 
@@ -19,14 +20,17 @@ def tone_range(low: float, high: float, bits: int | None = None) -> tuple[float,
     """The values that become black and white, for pixels between `low` and `high` that may have any unit.
 
     The narrowest convention that holds them all is taken: the stated number of bits, 0..1 for floating point, 0..255,
-    0..65535. What fits none (elevations, negative values) is stretched from its lowest to its highest value.
+    0..65535. What fits none (elevations, negative values) is stretched from its lowest to its highest value, and what
+    would use next to nothing of 0..255 or 0..65535 (12 bits, a 1.001 of sharpening) from zero to its highest.
     """
     if bits is not None and low >= 0 and high < 2**bits:
         return 0.0, 2.0**bits - 1
-    for white in (1.0, 255.0, 65535.0):
-        if low >= 0 and high <= white:
-            return 0.0, white
-    return low, high
+    if low < 0 or high > 65535.0:  # noqa: PLR2004
+        return low, high
+    if high <= 1.0:
+        return 0.0, 1.0
+    white = 255.0 if high <= 255.0 else 65535.0  # noqa: PLR2004
+    return 0.0, white if high > white * _USED else high
 
 
 def _scale_to_gray(image: Image.Image, black: float, white: float) -> Image.Image:

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from fractions import Fraction
 
-from PIL import Image, ImageFilter, features
+from PIL import Image, ImageFilter, ImageMath, features
 from PIL.JpegImagePlugin import zigzag_index
 
 from include.imaging import color
@@ -96,10 +96,23 @@ def decode(image: Image.Image, plan: Plan) -> Image.Image:
             return _decode_scaled_down(image, plan)
         if plan.info.format == "tiff":
             image.info.pop("xmp", None)  # or an orientation in XMP, which nobody else follows, turns it on loading
+            _leave_deep_planes_to_libtiff(image, plan)
         image.load()
         if image.size != plan.size_as_decoded and plan.info.format != "jpeg":
             raise CorruptImage(f"the header says {plan.size_as_decoded}, the picture is {image.size} pixels")
     return image
+
+
+def _leave_deep_planes_to_libtiff(image: Image.Image, plan: Plan) -> None:
+    """Uncompressed planes of 16 bits, which Pillow's own reader takes for twice as many pixels of 8 bits."""
+    tiles = image.tile  # type: ignore[attr-defined]
+    apart = len(tiles) > 1 and tiles[0].codec_name == "raw" and tiles[0].args[0] in image.getbands()
+    if plan.info.bits != 16 or not apart:  # noqa: PLR2004
+        return
+    offset = image.tag_v2._offset  # type: ignore[attr-defined]
+    whole = tiles[0]._replace(codec_name="libtiff", extents=(0, 0, *image.size), offset=0)
+    image.tile = [whole._replace(args=(f"{image.mode};16N", False, offset))]  # type: ignore[attr-defined]
+    image.use_load_libtiff = True  # type: ignore[attr-defined]
 
 
 def _decode_scaled_down(image: Image.Image, plan: Plan) -> Image.Image:
@@ -201,7 +214,13 @@ def to_eight_bits(image: Image.Image, plan: Plan) -> Image.Image:
     if mode.startswith("I") or mode == "F":
         tags = getattr(image, "tag_v2", {})
         white_is_zero = tags.get(_TIFF_PHOTOMETRIC) == _TIFF_WHITE_IS_ZERO
-        return color.deep_gray_to_8_bit(image, plan.info.bits, white_is_zero)
+        gray = color.deep_gray_to_8_bit(image, plan.info.bits, white_is_zero)
+        if "transparency" in image.info:  # Pillow knows what it means up to 8 bits only
+            visible = image.convert("F").point(lambda value: value * 1.0 - image.info["transparency"])
+            gray.putalpha(_where_not_zero(visible))
+        return gray
+    if plan.info.format == "png" and "transparency" in image.info:
+        image.info["transparency"] = _as_eight_bits(image, plan.info.bits)
     if mode == "LAB":
         return color.lab_to_rgb(image)
     transparent = "transparency" in image.info
@@ -212,6 +231,24 @@ def to_eight_bits(image: Image.Image, plan: Plan) -> Image.Image:
     if mode in ("La", "RGBa"):
         return image.convert(mode.upper())
     return image.convert("RGBA" if transparent or mode == "PA" else "RGB")
+
+
+def _where_not_zero(difference: Image.Image) -> Image.Image:
+    """255 where an F image is not zero, else 0."""
+    visible: Image.Image = ImageMath.lambda_eval(
+        lambda args: args["convert"]((args["x"] != 0) * 255, "L"), x=difference
+    )
+    return visible
+
+
+def _as_eight_bits(image: Image.Image, bits: int) -> object:
+    """A PNG's transparent colour in the depth of the decoded pixels; Pillow leaves it in that of the file."""
+    stated = image.info["transparency"]
+    if image.mode == "L" and isinstance(stated, int) and bits < 8:  # noqa: PLR2004
+        return stated * 255 // ((1 << bits) - 1)
+    if image.mode == "RGB" and isinstance(stated, tuple) and bits == 16:  # noqa: PLR2004
+        return tuple(value >> 8 for value in stated)
+    return stated
 
 
 def drop_opaque_alpha(image: Image.Image, plan: Plan) -> Image.Image:

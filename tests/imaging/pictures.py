@@ -192,6 +192,7 @@ def tiff_bytes(size: tuple[int, int], samples: int, pixels: list[bytes], **tags:
     entries: dict[int, tuple[str, list[int]]] = {
         256: ("I", [width]), 257: ("I", [height]), 258: ("H", [depth] * samples), 259: ("H", [1]),
         262: ("H", [photometric]), 277: ("H", [samples]), 339: ("H", [tags.get("sample_format", 1)] * samples),
+        284: ("H", [tags.get("planar", 1)]),
     }  # type: ignore[assignment,dict-item,list-item]  # fmt: skip
     if tile:
         entries |= {322: ("I", [tile]), 323: ("I", [tile]), 324: ("I", starts), 325: ("I", lengths)}  # type: ignore[list-item]

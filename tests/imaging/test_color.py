@@ -26,6 +26,10 @@ SIZE = (32, 32)
         (-400, 8000, None, (-400, 8000)),  # elevations
         (0, 1e6, None, (0, 1e6)),
         (0, 70_000, 16, (0, 70_000)),  # more than the stated bits hold
+        (0.0, 1.0001, None, (0.0, 1.0001)),  # a little beyond white, as sharpening leaves it: not the darkest of 0..255
+        (0.0, 20.0, None, (0.0, 255.0)),  # a dark picture stays dark
+        (0.0, 256.0, None, (0.0, 256.0)),
+        (0.0, 4095.0, None, (0.0, 4095.0)),
     ],
 )
 def test_tone_range(low: float, high: float, bits: int | None, expected: tuple[float, float]) -> None:

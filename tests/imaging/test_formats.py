@@ -246,6 +246,15 @@ def test_16_bit_rgb_tiff(tmp_path: Path) -> None:
     assert near(_proxy(tmp_path, content).getpixel((5, 5)), (64, 128, 192), 1)
 
 
+def test_16_bit_planes_that_lie_apart(tmp_path: Path) -> None:
+    """Uncompressed, as laboratories write them: read as 8 bits they are a pattern of twice the picture."""
+    planes = [b"".join(struct.pack("<H", column * step) for column in range(32)) * 32 for step in (2000, 1000, 500)]
+    content = pictures.tiff_bytes(SIZE, 3, planes, depth=16, planar=2)
+    for column in (1, 9, 30):
+        expected = tuple(column * step // 257 for step in (2000, 1000, 500))
+        assert near(_proxy(tmp_path, content).getpixel((column, 5)), expected, 1)
+
+
 @pytest.mark.parametrize(
     ("code", "sample_format", "value", "gray"),
     [("f", 3, 0.25, 64), ("i", 2, 40_000, 156), ("f", 3, 51.0, 51), ("i", 2, 204, 204)],
@@ -534,6 +543,28 @@ def test_png_depths(tmp_path: Path, depth: int, colour_type: int, pixel: bytes, 
     palette = png_chunk(b"PLTE", bytes((9, 9, 9, 0, 200, 0, 9, 9, 9))) if colour_type == 3 else b""
     image = _proxy(tmp_path, pictures.raw_png((32, 32), depth, colour_type, row * 32, palette))
     assert near(image.convert("RGB").getpixel((9, 9)), expected, 1)
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour_type", "clear", "other", "stated"),
+    [
+        (1, 0, b"\xff\xff", b"\0\0", (1,)),
+        (2, 0, b"\x55", b"\xff", (1,)),
+        (4, 0, b"\xff", b"\0", (15,)),
+        (8, 0, b"\x07", b"\x80", (7,)),
+        (16, 0, b"\x12\x34", b"\x80\0", (0x1234,)),
+        (8, 2, b"\7\7\7", b"\x80\0\0", (7, 7, 7)),
+        (16, 2, b"\x12\x34" * 3, b"\x80\0\0\0\0\0", (0x1234,) * 3),
+    ],
+)
+def test_a_transparent_colour_at_every_depth(
+    tmp_path: Path, depth: int, colour_type: int, clear: bytes, other: bytes, stated: tuple[int, ...]
+) -> None:
+    half = 160 * depth * (3 if colour_type else 1) // 8  # large enough to be encoded anew
+    row = b"\0" + clear * (half // len(clear)) + other * (half // len(other))
+    transparent = png_chunk(b"tRNS", struct.pack(f">{len(stated)}H", *stated))
+    image = _proxy(tmp_path, pictures.raw_png((320, 320), depth, colour_type, row * 320, transparent))
+    assert (image.getpixel((9, 9))[3], image.getpixel((240, 9))[3]) == (0, 255)  # type: ignore[index]
 
 
 def test_cmyk_stored_as_luma_and_chroma(tmp_path: Path) -> None:
