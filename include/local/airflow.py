@@ -11,6 +11,7 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ POOL = "nova"  # the default of the setting that names it
 SLOTS = 8
 # The server closes a connection that was idle for 5 s. A client that takes it up just then loses its request.
 NO_KEEP_ALIVE = httpx.Limits(max_keepalive_connections=0)
+_PAUSES = (0.1, 0.2, 0.5, 1, 2, 5)  # seconds
 
 LOCAL_ROLE = "arn:aws:iam::000000000000:role/embedded-cloud"  # the stand-in has no roles, it only wants one named
 
@@ -110,6 +112,31 @@ def run_airflow(arguments: Iterable[str], env: Mapping[str, str]) -> str:
     return done.stdout
 
 
+class AirflowTransport(httpx.HTTPTransport):
+    """HTTP to a laptop's Airflow: what its SQLite was too busy for is asked again.
+
+    A writer that began by reading is refused at once while another writes, however long it would wait. Airflow answers
+    500 with "Database error" then, and has done nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(limits=NO_KEEP_ALIVE)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request, again after each of some pauses while the database refuses it."""
+        for pause in _PAUSES:
+            response = super().handle_request(request)
+            if not _refused_by_database(response):
+                return response
+            response.close()
+            time.sleep(pause)
+        return super().handle_request(request)
+
+
+def _refused_by_database(response: httpx.Response) -> bool:
+    return response.status_code == httpx.codes.INTERNAL_SERVER_ERROR and b"Database error" in response.read()
+
+
 class AirflowStack:
     """Scheduler, DAG processor and API server on 127.0.0.1, started and stopped together; a context manager.
 
@@ -158,7 +185,7 @@ class AirflowStack:
         token = answer.json()["access_token"]
         headers = {"Authorization": f"Bearer {token}"}
         return httpx.Client(
-            base_url=f"{self.url}/api/v2", headers=headers, timeout=2 * LOCKED_SECONDS, limits=NO_KEEP_ALIVE
+            base_url=f"{self.url}/api/v2", headers=headers, timeout=2 * LOCKED_SECONDS, transport=AirflowTransport()
         )
 
     def _component(self, name: str, arguments: list[str], ready: Callable[[], bool]) -> ChildServer:
