@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from include.catalog.records import RunPlan, Selection, SourceImage, Stage
-from include.nova import projected_cost_usd
 from include.nova.batch import split_evenly
 from include.pipeline.batch_params import DEFAULT_LIMIT
 from include.pipeline.identity import RunIdentity, Window
 from include.pipeline.params import PipelineParams
-from include.pipeline.plan import CostLimitExceeded, Plan, Projection, proxy_dimensions, work_key
-from include.pipeline.prompting import prompt_of
+from include.pipeline.plan import Plan, Projection, projected_costs, within_limits, work_key
 from include.pipeline.settings import Settings
-from include.pipeline.spending import budget_left, limits_of
 
 if TYPE_CHECKING:
     from include.catalog.catalog import Catalog
@@ -36,28 +34,26 @@ def plan_batch_run(
     *,
     nova_endpoint: str,
 ) -> Plan:
-    """List, project and store one run; a stored batch is a job. Raises `CostLimitExceeded` before anything is written.
+    """List, project and store one run; a stored batch is a job.
 
-    A run that is planned again keeps its plan: its jobs may be at work on it.
+    It takes the images that the spending limits pay for at the price of batch inference, oldest upload first. Raises
+    `CostLimitExceeded` when a limit does not pay for one, before anything is written. A run that is planned again keeps
+    its plan: its jobs may be at work on it.
     """
     log.info("jobs run as %s, on s3://%s", settings.required_batch_role_arn, settings.required_bucket)
     stored = catalog.planned_batches(identity.run_id)
     if stored:
         log.info("the run was planned before: %d jobs, as they stand", len(stored))
         return Plan(stored, Projection(sum(batch.size for batch in stored), 0, 0, 0.0))
-    images = catalog.select_unprocessed(_selection(identity, params, settings, window))
-    projection = project_batch(images, params, settings)
+    listed = catalog.select_unprocessed(_selection(identity, params, settings, window))
+    images, note = within_limits(catalog, listed, params, settings, identity.run_id, TIER)
+    projection = replace(project_batch(images, params, settings), images_left_pending=len(listed) - len(images))
     sizes = split_evenly(len(images), settings.batch_max_records)
-    log.info("listed %d images for %d jobs of %s; projected: %s", len(images), len(sizes), sizes[:10], projection)
-    limits = limits_of(params, settings, identity.run_id, catalog.now())
-    budget = budget_left(catalog, limits, identity.run_id)
-    if budget is not None and projection.cost_usd_estimated > budget.left_usd:
-        raise CostLimitExceeded(
-            f"{projection.images} images would cost about ${projection.cost_usd_estimated:.4f} at the price of batch "
-            f"inference, but {budget.says()} has ${max(0.0, budget.left_usd):.4f} left: raise it, or lower limit"
-        )
+    log.info("listed %d images for %d jobs of %s; projected: %s", len(listed), len(sizes), sizes[:10], projection)
+    if note:
+        log.warning("%s", note)
     if params.dry_run:
-        return Plan((), projection)
+        return Plan((), projection, note)
     ids = iter([image.file_id for image in images])
     return Plan(
         catalog.store_plan(
@@ -71,9 +67,11 @@ def plan_batch_run(
                 force=params.force,
                 nova_endpoint=nova_endpoint,
                 batches=tuple(tuple(islice(ids, size)) for size in sizes),
+                note=note,
             )
         ),
         projection,
+        note,
     )
 
 
@@ -92,10 +90,5 @@ def _selection(identity: RunIdentity, params: PipelineParams, settings: Settings
 
 def project_batch(images: Sequence[SourceImage], params: PipelineParams, settings: Settings) -> Projection:
     """Estimate what the images' analyses would cost in batch jobs."""
-    prompt, prices = prompt_of(settings), settings.price_overrides
-    projected_cost_usd(params.model_id, 1, 1, prompt, TIER, prices)  # an unknown model is named, images or not
-    cost = sum(
-        count * projected_cost_usd(params.model_id, width, height, prompt, TIER, prices)
-        for (width, height), count in Counter(proxy_dimensions(image, params) for image in images).items()
-    )
-    return Projection(len(images), sum(image.size_bytes for image in images), 0, cost)
+    costs = projected_costs(images, params, settings, TIER)
+    return Projection(len(images), sum(image.size_bytes for image in images), 0, math.fsum(costs), TIER)

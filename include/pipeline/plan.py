@@ -231,10 +231,16 @@ def _is_repeated(catalog: Catalog, identity: RunIdentity, params: PipelineParams
 
 
 def within_limits(
-    catalog: Catalog, images: Sequence[SourceImage], params: PipelineParams, settings: Settings, run_id: str
+    catalog: Catalog,
+    images: Sequence[SourceImage],
+    params: PipelineParams,
+    settings: Settings,
+    run_id: str,
+    tier: str | None = None,
 ) -> tuple[Sequence[SourceImage], str | None]:
-    """Return the images, in order, that the spending limits pay for, and why it is not all of them."""
-    costs = projected_costs(images, params, settings)
+    """Return the images, in order, that the spending limits pay for (at `tier`, else at the params'), and why it is not
+    all of them."""
+    costs = projected_costs(images, params, settings, tier)
     limits = limits_of(params, settings, run_id, catalog.now()) if any(costs) else ()
     budget = budget_left(catalog, limits, run_id)
     if budget is None:
@@ -289,14 +295,17 @@ def project(
     )
 
 
-def projected_costs(images: Sequence[SourceImage], params: PipelineParams, settings: Settings) -> list[float]:
-    """Estimate the US dollars of each image's analysis; zeros for a run that makes proxies only."""
+def projected_costs(
+    images: Sequence[SourceImage], params: PipelineParams, settings: Settings, tier: str | None = None
+) -> list[float]:
+    """Estimate the US dollars of each image's analysis (at `tier`, else at the params'); zeros for a run that makes
+    proxies only."""
     if Stage.ANALYSE not in params.wanted:
         return [0.0] * len(images)
     prompt, overrides = prompt_of(settings), settings.price_overrides
     sizes = [proxy_dimensions(image, params) for image in images]
     by_size = {
-        size: projected_cost_usd(params.model_id, *size, prompt, params.tier, overrides)
+        size: projected_cost_usd(params.model_id, *size, prompt, tier or params.tier, overrides)
         for size in set(sizes) or {ASSUMED_DIMENSIONS}  # a wrong model or price is said with nothing to do, too
     }
     return [by_size[size] for size in sizes]

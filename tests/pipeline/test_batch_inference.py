@@ -29,8 +29,9 @@ from include.pipeline.batch_plan import plan_batch_run
 from include.pipeline.batches import RunCancelled
 from include.pipeline.identity import RunIdentity, Window
 from include.pipeline.params import InvalidParams
-from include.pipeline.plan import CostLimitExceeded, work_key
+from include.pipeline.plan import CostLimitExceeded, Projection, work_key
 from include.pipeline.settings import SettingsError, load_settings
+from include.pipeline.spending import notes_of
 from tests.pipeline.backlog import ROLE, Backlog
 from tests.pipeline.conftest import Ground
 
@@ -52,6 +53,7 @@ class Site:
     backlog: Backlog
     engine: Any
     run_id: str = ""
+    projection: Projection | None = None  # of the latest plan
 
     def settings(self, **changes: Any) -> Any:
         return load_settings(**{"bucket": self.bucket, "batch_role_arn": ROLE, **changes})
@@ -67,6 +69,7 @@ class Site:
             Window(),
             nova_endpoint="stand-in",
         )
+        self.projection = plan.projection
         return [batch.batch_id for batch in plan.batches]
 
     def inference(self, **settings: Any) -> BatchInference:
@@ -613,8 +616,8 @@ def test_a_job_that_waits_for_its_answers_counts_against_the_days_limit(small: S
     projected = small.catalog.reserved_usd()
     assert projected == pytest.approx(12 * projected_cost_usd(MODEL, 1195, 896, load_prompt(), "batch"))
     small.backlog.add(12)
-    with pytest.raises(CostLimitExceeded, match="IMAGE_PROXY_MAX_COST_USD_PER_DAY"):
-        small.plan("second", max_cost_usd_per_day=1.5 * projected)
+    small.plan("second", {"dry_run": True}, max_cost_usd_per_day=1.5 * projected)
+    assert (small.projection.images, small.projection.images_left_pending) == (6, 6)
     hold.unlink()
     small.run_id = "nova_batch_inference/first"
     assert small.finish().state is JobState.JOINED
@@ -622,11 +625,16 @@ def test_a_job_that_waits_for_its_answers_counts_against_the_days_limit(small: S
     assert small.plan("third", max_cost_usd_per_day=small.catalog.spent_usd() + 1.1 * projected) == [0]
 
 
-def test_a_projected_cost_above_the_limit_is_refused_at_half_the_price(small: Site) -> None:
-    small.backlog.add(good=12)
-    with pytest.raises(CostLimitExceeded, match="12 images would cost about"):
-        small.plan("a", {"max_cost_usd": 0.0001})
-    assert small.plan("b", {"max_cost_usd": 0.011}) == [0]  # at the full price they would cost about 0.017
+def test_a_run_takes_what_its_money_pays_for_at_half_the_price(small: Site) -> None:
+    ids = small.backlog.add(good=12)
+    each = projected_cost_usd(MODEL, 1195, 896, load_prompt(), "batch")
+    assert small.plan("a", {"max_cost_usd": 7.5 * each}) == [0]
+    assert [image.file_id for image in small.catalog.run_images(small.run_id)] == ids[:7]
+    (note,) = notes_of(small.catalog.run_figures(small.run_id))
+    assert "pays for 7 of 12 images" in note
+    assert "5 left pending" in note
+    with pytest.raises(CostLimitExceeded, match="one image would cost"):
+        small.plan("b", {"max_cost_usd": 0.5 * each})
 
 
 def test_a_missing_role_or_a_wrong_param_is_named_before_anything_is_done(small: Site) -> None:
