@@ -242,6 +242,18 @@ def test_progress_counts_every_image_of_the_run(catalog: Catalog, clock: Clock) 
     assert ended.images_per_second == pytest.approx(0.3)  # while it worked
 
 
+def test_the_rate_stands_still_once_all_images_are_decided(catalog: Catalog, clock: Clock) -> None:
+    """A run's last tasks go on after that; they are none of the images' time."""
+    ids = add(catalog, 2)
+    catalog.store_plan(plan("one", ids, stages={PROXY}))
+    worker = Worker(catalog, "one", PROXY)
+    clock.forward(10)
+    worker.proxy(ids[0])
+    worker.proxy(ids[1])
+    clock.forward(100)
+    assert catalog.progress("dag/one").images_per_second == pytest.approx(0.2)
+
+
 def test_who_is_about_to_do_an_image(catalog: Catalog) -> None:
     first, second = add(catalog, 2)
     catalog.store_plan(plan("one", [first, second]))
