@@ -11,6 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, FrameLocator, Locator, Page, Route, expect
 
+from scripts.screenshots import wait_until_shown
 from tests.airflow_boot import DAG_ID, RunningAirflow
 from tests.browser.conftest import PAGES, Visit, register_video, until
 from tests.dags.conftest import photograph
@@ -254,7 +255,7 @@ def test_axe_finds_nothing_serious(visit: Visit, analysed: str, theme: Any) -> N
     serious = []
     for path in paths(visit, analysed).values():
         page = visit.open(path)
-        page.wait_for_load_state("networkidle")
+        wait_until_shown(page)
         expect(page.locator(f"html.{theme}")).to_have_count(1)
         found = Axe().run(page).response["violations"]
         serious += [
@@ -267,7 +268,7 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(visit: Visit, analysed: str
     visit.page.set_viewport_size({"width": 360, "height": 740})
     for path in paths(visit, analysed).values():
         page = visit.open(path)
-        page.wait_for_load_state("networkidle")
+        wait_until_shown(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
 
 
@@ -275,7 +276,7 @@ def test_nothing_comes_from_another_host(visit: Visit, analysed: str) -> None:
     asked: list[str] = []
     visit.page.on("request", lambda request: asked.append(request.url))
     for path in paths(visit, analysed).values():
-        visit.open(path).wait_for_load_state("networkidle")
+        wait_until_shown(visit.open(path))
     assert len(asked) > 10
     assert [url for url in asked if not url.startswith(visit.airflow.stack.url)] == []
 
