@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from include.local.samples import make_samples
 from scripts.up import DAGS, SLOTS, make_pool, unpause
 
 if TYPE_CHECKING:
+    import httpx
     from playwright.sync_api import FrameLocator, Page
 
 FOLDER = ROOT / "docs" / "images"
@@ -30,6 +31,17 @@ SIZE = {"width": 1280, "height": 860}
 NARROW = {"width": 390, "height": 844}
 COLOURS = 256
 RUN_SECONDS = 180
+DAG_ID = "image_proxy_pipeline"
+PAGES = "/image-proxy/pages"
+SHOWN = """() => {
+    const inSight = (picture) => {
+        const box = picture.getBoundingClientRect();
+        return box.width > 0 && box.bottom > 0 && box.top < window.innerHeight;
+    };
+    const fetching = document.querySelector(".htmx-request:not([hx-trigger^='every'])");
+    const pictures = Array.from(document.images).filter(inSight);
+    return document.readyState === "complete" && !fetching && pictures.every((picture) => picture.complete);
+}"""
 BROWSER = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 BROWSER += ["--disable-component-update", "--disable-sync"]
 
@@ -54,7 +66,18 @@ def deployment(var: Path) -> Iterator[tuple[Laptop, AirflowStack]]:
         with AirflowStack(machine.home, machine.env, var / "logs") as stack, stack.client() as client:
             make_pool(client, "nova", SLOTS)
             unpause(client, DAGS)
+            _let_the_last_hours_run_end(client)
             yield machine, stack
+
+
+def _let_the_last_hours_run_end(client: httpx.Client) -> None:
+    """Unpausing starts a run over nothing; its progress would stand beside that of the run in the pictures."""
+
+    def ended() -> bool:
+        runs = client.get(f"/dags/{DAG_ID}/dagRuns").raise_for_status().json()["dag_runs"]
+        return bool(runs) and all(run["state"] in ("success", "failed") for run in runs)
+
+    _wait(ended, time.sleep, "the scheduled run has not ended")
 
 
 def photograph_pages(program: str, machine: Laptop, stack: AirflowStack) -> None:
@@ -83,7 +106,7 @@ def photograph_pages(program: str, machine: Laptop, stack: AirflowStack) -> None
         page.frame_locator("iframe").get_by_role("heading", name="Failures").wait_for()
         _save(page, "failures")
         page.set_viewport_size(NARROW)  # type: ignore[arg-type]
-        page.goto(f"{stack.url}/image-proxy/pages/")
+        page.goto(f"{stack.url}{PAGES}/")
         _save(page, "narrow")
         browser.close()
 
@@ -96,19 +119,16 @@ def _progress(page: Page, stack: AirflowStack) -> None:
     place.get_by_role("dialog").get_by_role("button", name="Analyse for about").wait_for()
     _save(page, "cost-first")
     place.get_by_role("dialog").get_by_role("button", name="Analyse for about").click()
-    place.locator(".job progress").wait_for()
-    deadline = time.monotonic() + RUN_SECONDS
-    taken = False
-    while time.monotonic() < deadline:
-        bar = place.locator(".job progress").first
+    job = place.locator(".job")
+
+    def half_way() -> bool:
+        bar = job.locator("progress")
         done, total = int(bar.get_attribute("value") or 0), int(bar.get_attribute("max") or 1)
-        if not taken and total / 4 < done < total:
-            _save(page, "progress")
-            taken = True
-        if place.locator(".job.ended").count():
-            return
-        page.wait_for_timeout(150)
-    raise RuntimeError("the run did not end")
+        return total / 4 < done < total
+
+    _wait(half_way, lambda seconds: page.wait_for_timeout(1000 * seconds), "the run was never seen half-way")
+    _save(page, "progress")
+    job.and_(place.locator(".ended")).wait_for(timeout=1000 * RUN_SECONDS)
 
 
 def _inside(page: Page, stack: AirflowStack) -> FrameLocator:
@@ -140,11 +160,32 @@ def _sign_in(page: Page, url: str, password: str) -> None:
     page.get_by_role("link", name="Dags").first.wait_for()
 
 
+def wait_until_shown(page: Page) -> None:
+    """Wait for what a person waits for: no part of our page is being fetched, and every picture in sight is there.
+
+    The network is never silent while a run goes on: its progress asks for itself again.
+    """
+
+    def shown() -> bool:
+        ours = [frame for frame in page.frames if PAGES in frame.url]
+        return bool(ours) and all(frame.evaluate(SHOWN) for frame in ours)
+
+    _wait(shown, lambda seconds: page.wait_for_timeout(1000 * seconds), "the page was never whole")
+
+
+def _wait(condition: Callable[[], bool], pause: Callable[[float], object], otherwise: str) -> None:
+    deadline = time.monotonic() + RUN_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(otherwise)
+        pause(0.15)
+
+
 def _save(page: Page, name: str) -> None:
-    """Photograph the window once its pictures are there, with few enough colours for a small file."""
+    """Photograph the window once it shows what it has to, with few enough colours for a small file."""
     from PIL import Image
 
-    page.wait_for_load_state("networkidle")
+    wait_until_shown(page)
     page.wait_for_timeout(400)  # the last picture's paint
     path = FOLDER / f"{name}.png"
     page.screenshot(path=path)

@@ -56,7 +56,12 @@ def list_files(store: Store, wanted: FileFilter, *, limit: int, after: Cursor | 
     query = matching(wanted, now).with_only_columns(*SOURCE_COLUMNS)
     if after is not None:
         query = query.where(_before(after))
-    query = query.order_by(_f.uploaded_at.desc(), _f.id.desc()).limit(limit + 1)
+    if wanted.run_id is None:
+        query = query.order_by(_f.uploaded_at.desc(), _f.id.desc())
+    else:  # found, then ordered: to fill a short page PostgreSQL would walk all files in order, down to the run's
+        these = query.cte("these").prefix_with("MATERIALIZED")
+        query = select(these).order_by(these.c.uploaded_at.desc(), these.c.file_id.desc())
+    query = query.limit(limit + 1)
     with store.reading() as connection:
         rows = connection.execute(query).all()
         entries = _entries(connection, rows[:limit], now)

@@ -393,7 +393,7 @@ class RunProgress:
     def images_per_second(self) -> float | None:
         """Return the rate since the first image was begun; None before one is decided."""
         decided = self.total - self.undecided
-        until = self.last_decided_at if self.finished_at else self.as_of
+        until = self.as_of if self.undecided and not self.finished_at else self.last_decided_at
         if not decided or self.work_started_at is None or until is None:
             return None
         seconds = (until - self.work_started_at).total_seconds()

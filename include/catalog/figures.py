@@ -335,7 +335,8 @@ def _failures_of(stage: Stage) -> Select[Any]:
         *(t[name] for name in ("transient", "attempts", "next_try_at", "run_id", "created_at")),
     ]
     present = and_(files.c.id == t.file_id, files.c.content_version == t.content_version)
-    failed = and_(t.superseded_at.is_(None), t.status == Outcome.FAILED.value)
+    # Written out, not bound: an index of failures alone serves no query that might as well ask for something else.
+    failed = and_(t.superseded_at.is_(None), t.status == literal(Outcome.FAILED.value, literal_execute=True))
     return select(*columns).select_from(table.join(files, present)).where(failed, not_(good))
 
 

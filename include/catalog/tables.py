@@ -274,6 +274,18 @@ for _table, _due in ((image_proxies, _current_proxy), (image_analyses, _current_
     _retry = and_(_due, _table.c.next_try_at.is_not(None))
     Index(f"ix_{_table.name}_retry", _table.c.next_try_at, sqlite_where=_retry, postgresql_where=_retry)
 
+# Failures, newest first. The index of any status does not do: where nothing has failed yet, statistics have planners
+# read all that is done in search of it.
+for _table, _current in ((image_proxies, _current_proxy), (image_analyses, _current_analysis)):
+    _failed = and_(_current, _table.c.status == "failed")
+    Index(
+        f"ix_{_table.name}_failed",
+        _table.c.created_at,
+        _table.c.id,
+        sqlite_where=_failed,
+        postgresql_where=_failed,
+    )
+
 # How far the walk over `files` is done for a key and stages; a cache, see low_water.py.
 image_low_water_marks = Table(
     "image_low_water_marks",

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from include.catalog.records import Failure, NewImage, Stage
+from scripts.screenshots import wait_until_shown
 from tests.airflow_boot import RunningAirflow
 from tests.browser.conftest import Visit
 from tests.catalog import making
@@ -81,7 +82,7 @@ def test_no_text_of_others_is_run(visit: Visit, hostile: tuple[int, int]) -> Non
     }
     for path, fields in shown.items():
         page = visit.open(path)
-        page.wait_for_load_state("networkidle")
+        wait_until_shown(page)
         for field in fields:
             expect(page.get_by_text(attack(field)).first).to_be_attached()
         assert page.evaluate("window.ran") is None, path

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, FrameLocator, Locator, Page, expect
+from playwright.sync_api import Browser, FrameLocator, Locator, Page, Route, expect
 
+from scripts.screenshots import wait_until_shown
 from tests.airflow_boot import DAG_ID, RunningAirflow
 from tests.browser.conftest import PAGES, Visit, register_video, until
 from tests.dags.conftest import photograph
@@ -74,6 +75,7 @@ def test_a_batch_runs_to_its_end_with_progress(visit: Visit, register: Register)
     expect(job.get_by_role("progressbar")).to_be_visible()
     expect(job).to_contain_text("Time left (estimate)")
     expect(job.get_by_role("status")).to_have_text("Done")
+    assert job.get_attribute("hx-trigger") is None
     expect(job).to_contain_text("6 of 6")
     expect(job).to_contain_text("images/s")
     expect(cards.locator(".badge", has_text=re.compile("^Proxy$"))).to_have_count(6)
@@ -88,6 +90,43 @@ def test_a_job_can_be_cancelled(visit: Visit, register: Register) -> None:
     job = place.locator(".job").first
     job.get_by_role("button", name="Cancel").click()
     expect(job.get_by_role("status")).to_have_text("Cancelled")
+
+
+def test_progress_outlives_a_silent_server_and_ends_with_its_job(visit: Visit) -> None:
+    """A job's part asks every second: trouble that passes is said while it lasts, a lasting refusal ends the asking."""
+    asks = f'hx-get="{PAGES}/jobs/gone?shown=running" hx-trigger="every 1s" hx-swap="outerHTML"'
+    answers: list[Callable[[Route], None]] = [
+        lambda route: route.fulfill(body=f'<section class="job" {asks}>Running</section>', content_type="text/html")
+    ]
+    asked: list[str] = []
+    visit.page.route("**/pages/jobs/gone*", lambda route: (asked.append(route.request.url), answers[-1](route)))
+    visit.page.clock.install()
+    page = visit.open("/?job_id=gone")
+    job, said = page.locator(".job"), page.locator("#said")
+    expect(job).to_have_text("Running")
+    answers.append(lambda route: route.abort())
+    expect(said).to_contain_text("cannot be reached")
+    answers.pop()
+    expect(said).to_be_empty()
+    answers.append(lambda route: route.continue_())
+    expect(said).to_have_text("there is no such job")
+    expect(job).to_have_text("Running")
+    before = len(asked)
+    page.clock.run_for(5_000)
+    page.evaluate("() => fetch('nothing').catch(() => null)")  # whatever was asked before this has arrived
+    assert len(asked) == before
+
+
+def test_what_is_chosen_stays_chosen_when_the_list_is_refreshed(visit: Visit, register: Register) -> None:
+    register("chosen", 2)
+    page = visit.open()
+    find(page, "chosen-")
+    page.get_by_label("Select chosen-1.jpg").check()
+    with page.expect_response(lambda response: "name=chosen" in response.url):
+        page.evaluate("() => htmx.trigger(document.body, 'images-changed')")
+    expect(page.locator(".htmx-request")).to_have_count(0)
+    expect(page.get_by_label("Select chosen-1.jpg")).to_be_checked()
+    expect(page.locator("#selection output")).to_have_text("1 selected")
 
 
 def test_the_cost_is_said_before_nova_is_called(visit: Visit, register: Register) -> None:
@@ -216,7 +255,7 @@ def test_axe_finds_nothing_serious(visit: Visit, analysed: str, theme: Any) -> N
     serious = []
     for path in paths(visit, analysed).values():
         page = visit.open(path)
-        page.wait_for_load_state("networkidle")
+        wait_until_shown(page)
         expect(page.locator(f"html.{theme}")).to_have_count(1)
         found = Axe().run(page).response["violations"]
         serious += [
@@ -229,7 +268,7 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(visit: Visit, analysed: str
     visit.page.set_viewport_size({"width": 360, "height": 740})
     for path in paths(visit, analysed).values():
         page = visit.open(path)
-        page.wait_for_load_state("networkidle")
+        wait_until_shown(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
 
 
@@ -237,7 +276,7 @@ def test_nothing_comes_from_another_host(visit: Visit, analysed: str) -> None:
     asked: list[str] = []
     visit.page.on("request", lambda request: asked.append(request.url))
     for path in paths(visit, analysed).values():
-        visit.open(path).wait_for_load_state("networkidle")
+        wait_until_shown(visit.open(path))
     assert len(asked) > 10
     assert [url for url in asked if not url.startswith(visit.airflow.stack.url)] == []
 

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from include.catalog.errors import LeaseLost
-from include.catalog.records import Failure
+from include.catalog.records import Failure, RunPlan
 from tests.catalog.making import ANALYSE, PROXY, new_proxy
-from tests.web.conftest import Web
+from tests.web.conftest import DAG_ID, ROOT, Web
 from tests.web.test_single import Run
 
 
 def job(web: Web, job_id: str) -> dict[str, Any]:
     return dict(web.get(f"/batch/{job_id}").json())
+
+
+def card(web: Web, job_id: str, **params: str) -> Any:
+    """The job's part of a page."""
+    answer = web.ask("GET", f"{ROOT}/pages/jobs/{job_id}", params=params)
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+def badge(card: Any) -> str:
+    found = re.search(r'role="status">([^<]+)<', card.text)
+    assert found is not None
+    return found[1]
+
+
+def set_state(job_id: str, state: str) -> None:
+    """Play the scheduler."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    with create_session() as session:
+        session.execute(update(DagRun).where(DagRun.run_id == job_id).values(state=state))
 
 
 def started(answer: Any) -> str:
@@ -94,6 +118,43 @@ def test_a_job_tells_how_far_it_is(web: Web) -> None:
     assert seen["eta_seconds"] == pytest.approx(2 / seen["images_per_second"])
     assert seen["outcomes"] == {"proxied": 1, "failed": 1}
     assert seen["requested_by"] == "admin"
+
+
+def test_a_job_whose_images_are_all_decided_says_that_its_last_tasks_go_on(web: Web) -> None:
+    file_id = web.add()
+    job_id = started(web.post("/batch/image-proxy", json={"file_ids": [file_id]}))
+    assert "Planning" in card(web, job_id).text
+    Run(web, job_id, file_id).proxy(file_id)
+    set_state(job_id, "running")
+    shown = card(web, job_id, shown="running")
+    assert badge(shown) == "Finishing"
+    assert "Time left" not in shown.text
+    assert shown.headers["hx-trigger"] == "images-changed"  # outcomes show now, however long the last tasks take
+    assert "hx-trigger" not in card(web, job_id, shown="finishing").headers
+    seen = job(web, job_id)
+    assert (seen["state"], seen["undecided"]) == ("running", 0)
+    assert "last tasks" in seen["message"]
+
+
+def test_the_card_of_an_ended_job_asks_no_more(web: Web) -> None:
+    file_id = web.add()
+    job_id = started(web.post("/batch/image-proxy", json={"file_ids": [file_id]}))
+    assert 'hx-trigger="every 1s"' in card(web, job_id).text
+    Run(web, job_id, file_id).proxy(file_id)
+    set_state(job_id, "success")
+    ended = card(web, job_id, shown="finishing")
+    assert badge(ended) == "Done"
+    assert "hx-trigger" not in ended.text
+    assert ended.headers["hx-trigger"] == "images-changed"
+
+
+def test_a_job_without_work_says_so(web: Web) -> None:
+    job_id = started(web.post("/batch/image-proxy", json={"file_ids": [web.add()]}))
+    plan = RunPlan(f"{DAG_ID}/{job_id}", DAG_ID, job_id, {}, web.key, frozenset({PROXY}), False, "stand-in", ())
+    web.catalog.store_plan(plan)
+    set_state(job_id, "running")
+    assert badge(shown := card(web, job_id)) == "Finishing"
+    assert "No image needs work" in shown.text
 
 
 def test_a_queued_job_of_a_paused_dag_says_why_it_does_not_move(web: Web) -> None:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 UNFINISHED = (DagRunState.QUEUED, DagRunState.RUNNING)
 MOST_UNFINISHED = 200  # runs that are looked through for one image
 CANCELLED = "cancelled by "
+FINISHING = "all images are decided; the run's last tasks go on (summary, checks, announcements)"
 PAUSED = f"the DAG {DAG_ID} is paused, so nothing would run: unpause it in Airflow, then try again"
 
 
@@ -68,6 +69,16 @@ class Job:
     asked_for: int | None  # images named when it was started; None for "everything unprocessed"
     stuck: str | None  # why it does not move, and what to do
     progress: RunProgress | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether Airflow has closed the run."""
+        return self.state not in (JobState.QUEUED, JobState.RUNNING)
+
+    @property
+    def finishing(self) -> bool:
+        """Whether every image is decided and only the run's last tasks go on: summary, gate, announcements."""
+        return self.state is JobState.RUNNING and self.progress is not None and not self.progress.undecided
 
 
 def catalog_run_id(job_id: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from image_proxy.web.jobs import Job, JobState
+from image_proxy.web.jobs import FINISHING, Job, JobState
 from include.catalog.browse_records import (
     AnalysisEntry,
     AttemptEntry,
@@ -248,12 +248,12 @@ class JobModel(_Answer):
     nova_calls: int
     cost_usd: float | None = Field(description="Paid; null on the stand-in")
     cost_usd_projected: float | None
-    message: str | None = Field(description="Why it does not move, and what to do")
+    message: str | None = Field(description="Why it does not move, and what to do; or that only its last tasks go on")
 
     @classmethod
     def of(cls, job: Job) -> Self:
         """Return the answer for a job. A queued or cancelled one may have no progress at all."""
-        p, running = job.progress, job.state in (JobState.QUEUED, JobState.RUNNING)
+        p = job.progress
         return cls(
             job_id=job.job_id,
             state=job.state,
@@ -264,7 +264,7 @@ class JobModel(_Answer):
             undecided=p.undecided if p else job.asked_for,
             bytes_saved=p.bytes_saved if p else 0,
             images_per_second=p.images_per_second if p else None,
-            eta_seconds=p.eta_seconds if p and running else None,
+            eta_seconds=p.eta_seconds if p and not job.ended else None,
             queued_at=job.queued_at,
             started_at=job.started_at,
             ended_at=job.ended_at,
@@ -273,5 +273,5 @@ class JobModel(_Answer):
             nova_calls=p.nova_calls if p else 0,
             cost_usd=p.cost_usd if p else None,
             cost_usd_projected=p.cost_usd_projected if p else None,
-            message=job.stuck,
+            message=job.stuck or (FINISHING if job.finishing else None),
         )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Depends, Form, Query, Request
 from pydantic import Field
 from starlette.responses import HTMLResponse
 
 from image_proxy.web import jobs
 from image_proxy.web.deployment import CatalogDep
-from image_proxy.web.jobs import JobState
+from image_proxy.web.jobs import Job
 from image_proxy.web.models import MAX_ID, MOST_FILES, BatchBody, BatchModel
 from image_proxy.web.pages.filters import Filters, FormFiltersDep
 from image_proxy.web.pages.templates import render
@@ -26,9 +27,11 @@ router = APIRouter()
 
 FileIds = Annotated[list[Annotated[int, Field(ge=1, le=MAX_ID)]], Form(max_length=MOST_FILES)]
 Everything = Annotated[bool, Form(description="Not the chosen images, but all that match the filter")]
+Shown = Annotated[str, Query(max_length=20)]
 Most = Annotated[float | None, Form(ge=0, allow_inf_nan=False)]
 NO_IDS: list[int] = []
 DONE = {"HX-Trigger": "dialog-done"}
+CHANGED = {"HX-Trigger": "images-changed"}
 
 
 @router.post("/images/{file_id}/create-proxy", dependencies=[audited("create_proxy")])
@@ -110,21 +113,26 @@ def retry(
 
 
 @router.get("/jobs/{job_id}")
-def job(request: Request, job_id: JobId, catalog: CatalogDep) -> HTMLResponse:
-    """A job's progress; as long as it goes on, the part asks for itself again."""
+def job(request: Request, job_id: JobId, catalog: CatalogDep, shown: Shown = "") -> HTMLResponse:
+    """A job's progress; as long as it goes on, the part asks for itself again, and says which phase it shows."""
     found = jobs.find(job_id, catalog)
-    # A list that was opened while it ran is refreshed once, when it ends.
-    ended = found.state not in (JobState.QUEUED, JobState.RUNNING)
-    watched = request.headers.get("hx-trigger") == f"job-{job_id}"
-    headers = {"HX-Trigger": "images-changed"} if ended and watched else None
-    return render(request, "job.html", job=found, ended=ended, headers=headers)
+    # Lists on the page are refreshed when the last image is decided, which may be long before the run ends; and then.
+    news = shown not in ("", _phase(found)) and (found.finishing or found.ended)
+    return _job(request, found, CHANGED if news else None)
 
 
 @router.post("/jobs/{job_id}/cancel", dependencies=[Depends(may_change_runs), audited("cancel")])
 def cancel(request: Request, job_id: JobId, user: CurrentUser, catalog: CatalogDep) -> HTMLResponse:
     """End a job; what is decided stays decided."""
-    found = jobs.cancel(user, job_id, catalog)
-    return render(request, "job.html", job=found, ended=True, headers={"HX-Trigger": "images-changed"})
+    return _job(request, jobs.cancel(user, job_id, catalog), CHANGED)
+
+
+def _job(request: Request, found: Job, headers: Mapping[str, str] | None) -> HTMLResponse:
+    return render(request, "job.html", job=found, phase=_phase(found), headers=headers)
+
+
+def _phase(found: Job) -> str:
+    return "finishing" if found.finishing else found.state.value
 
 
 def _card(request: Request, entry: FileEntry, working: str | None) -> HTMLResponse:

@@ -61,7 +61,13 @@
   document.body.addEventListener("htmx:beforeRequest", (event) => {
     if (event.detail.elt.matches("[data-close-after]")) event.detail.elt.closest("dialog").close();
   });
+  // Parts of the page are swapped while a person chooses images: what was chosen stays so.
+  let before = new Set();
+  document.body.addEventListener("htmx:beforeSwap", () => {
+    before = new Set(chosen().map((box) => box.value));
+  });
   document.body.addEventListener("htmx:afterSwap", (event) => {
+    for (const box of all(BOXES)) box.checked = box.checked || before.has(box.value);
     if (event.detail.target.id === "dialog-body") {
       const dialog = document.getElementById("dialog");
       if (!dialog.open) dialog.showModal();
@@ -77,8 +83,6 @@
 
   // What the server refuses is said where it was asked for, in the server's words.
   document.body.addEventListener("htmx:responseError", (event) => {
-    const place = document.getElementById("said");
-    if (!place) return;
     let text = `The server answered ${event.detail.xhr.status}.`;
     try {
       const problem = JSON.parse(event.detail.xhr.responseText);
@@ -86,17 +90,40 @@
     } catch {
       // not a problem document: the status has to do
     }
-    say(text);
+    const { elt, xhr } = event.detail;
+    if (!polls(elt)) return say(text);
+    note(text, true);
+    if (xhr.status < 500 && xhr.status !== 429) stopPolling(elt); // logged out, no right, gone: asking again is no use
   });
-  document.body.addEventListener("htmx:sendError", () => say("Airflow's server cannot be reached; nothing was sent."));
+  document.body.addEventListener("htmx:sendError", (event) => {
+    if (polls(event.detail.elt)) note("Airflow's server cannot be reached; asking again.", true);
+    else say("Airflow's server cannot be reached; nothing was sent.");
+  });
   function say(text) {
-    const place = document.getElementById("said");
-    const note = document.createElement("p");
-    note.className = "notice bad";
-    note.textContent = text;
-    place.replaceChildren(note);
+    note(text, false);
     document.getElementById("dialog")?.close();
   }
+  function note(text, passing) {
+    const place = document.getElementById("said");
+    if (place.textContent === text) return; // said once, also to a screen reader
+    const said = document.createElement("p");
+    said.className = "notice bad";
+    said.textContent = text;
+    if (passing) said.dataset.passing = "";
+    place.replaceChildren(said);
+  }
+
+  // -- parts that ask for themselves again every second -------------------------------------------------------------
+  const polls = (part) => part.matches("[hx-trigger^='every']");
+  function stopPolling(part) {
+    const still = part.cloneNode(true);
+    for (const name of ["hx-get", "hx-trigger", "aria-busy"]) still.removeAttribute(name);
+    part.replaceWith(still);
+    htmx.process(still);
+  }
+  document.body.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.xhr.status === 200 && polls(event.detail.elt)) document.querySelector("#said [data-passing]")?.remove();
+  });
 
   // -- the comparison -----------------------------------------------------------------------------------------------
   function prepare(root) {
