@@ -12,7 +12,7 @@ BENCH_READY := $(BENCH)/.lock-installed
 SHARP := benchmarks/node_modules/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test test-units test-airflow test-starts test-commands test-distributed check bench bench-ocr clean lock
+.PHONY: help run up test test-units test-airflow test-starts test-commands test-distributed fuzz check bench bench-ocr clean lock
 
 help: ## what there is to type
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 14
@@ -58,6 +58,9 @@ test-commands: $(READY)
 
 test-distributed: $(READY) ## docker-compose.yaml as plain processes: a run over two Celery workers, then everything killed once
 	$(BIN)/python -m pytest -m distributed tests/distributed tests/chaos
+
+fuzz: $(READY) ## a minute of damaged pictures through the resize core
+	$(BIN)/python -m tests.imaging.fuzz --minutes 1 --workers 1
 
 $(BENCH_READY): benchmarks/requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed: make PYTHON=/path/to/python3.11 ..."; exit 1; }
