@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import sys
 
 from rich.console import Console
@@ -14,6 +15,8 @@ from rich.table import Table
 
 from include.nova import NovaError
 from include.pipeline.capacity import Archive, capacity_of
+
+LEAST, MOST = 0.001, 10**12  # what is beyond is a slip of the hand
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,9 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     for name, value in (
         ("proxies an hour (cores)", f"{found.proxies_per_hour:,.0f}"),
         ("batches' images an hour (scheduler)", f"{found.scheduler_per_hour:,.0f}"),
-        ("answers an hour (requests in flight)", f"{found.answers_per_hour:,.0f}"),
-        ("answers an hour (quota of requests)", f"{found.requests_quota_per_hour:,.0f}"),
-        ("answers an hour (quota of tokens)", f"{found.tokens_quota_per_hour:,.0f}"),
+        ("answers an hour (requests in flight)", _rate(found.answers_per_hour)),
+        ("answers an hour (quota of requests)", _rate(found.requests_quota_per_hour)),
+        ("answers an hour (quota of tokens)", _rate(found.tokens_quota_per_hour)),
         ("what breaks first", found.bottleneck),
         ("days for all", f"{found.days:,.2f}"),
         ("proxies in S3", f"{found.proxy_bytes / 1e9:,.1f} GB"),
@@ -43,6 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
         table.add_row(name, value)
     console.print(table)
     return 0
+
+
+def _rate(images_per_hour: float) -> str:
+    return f"{images_per_hour:,.0f}" if math.isfinite(images_per_hour) else "no limit of batch jobs"
 
 
 def _parsed(arguments: list[str] | None) -> Archive:
@@ -60,16 +67,22 @@ def _parsed(arguments: list[str] | None) -> Archive:
 
 
 def _positive(value: str) -> int:
-    number = int(value.replace("_", "").replace(",", ""))
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
+    try:
+        number = int(value.replace("_", "").replace(",", ""))
+    except ValueError:
+        number = 0
+    if not 1 <= number <= MOST:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MOST:,}, in digits: {value!r}")
     return number
 
 
 def _positive_float(value: str) -> float:
-    number = float(value)
-    if not number > 0:
-        raise argparse.ArgumentTypeError("must be more than 0")
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not LEAST <= number <= MOST:
+        raise argparse.ArgumentTypeError(f"must be a number from {LEAST} to {MOST:,}: {value!r}")
     return number
 
 

@@ -173,6 +173,10 @@ class Catalog:
         """Keeps the owner's leases alive; returns the images it still holds."""
         return claims.renew(self._store, owner, lease_seconds)
 
+    def require_held(self, owner: str, file_id: int) -> None:
+        """Raises LeaseLost when the image is not the owner's any more."""
+        claims.require_held(self._store, owner, file_id)
+
     def release(self, owner: str) -> int:
         """Gives back all that `owner` holds; returns how many."""
         return claims.release(self._store, owner)

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, literal, not_, or_, select, true, update
 
-from include.catalog.errors import SourceRowGone
+from include.catalog.errors import LeaseLost, SourceRowGone
 from include.catalog.records import ClaimedBatch, Outcome, ProxyRecord, Stage, WorkItem
 from include.catalog.runs import COLUMNS_OF, ENDED, Run, load_run, redone
 from include.catalog.store import (
@@ -82,6 +82,14 @@ def renew(store: Store, owner: str, lease_seconds: float) -> frozenset[int]:
         held = _lock(connection, image_claims.c.owner == owner)
         connection.execute(update(image_claims).where(image_claims.c.owner == owner).values(lease_until=until))
     return frozenset(held)
+
+
+def require_held(store: Store, owner: str, file_id: int) -> None:
+    """Raises LeaseLost when the image is not the owner's any more. Nothing is locked: it may be lost a moment later."""
+    with store.reading() as connection:
+        holder = connection.scalar(select(image_claims.c.owner).where(image_claims.c.file_id == file_id))
+    if holder != owner:
+        raise LeaseLost(file_id, owner, holder)
 
 
 def release(store: Store, owner: str) -> int:

@@ -28,6 +28,7 @@ def create_catalog_engine(url: str | URL) -> Engine:
 def prepare(engine: Engine) -> Engine:
     """Makes any engine (also one from an Airflow connection) fit for concurrent writers; safe to call twice."""
     _refuse_unshared(engine.url)
+    engine.hide_parameters = True  # an error goes to the task's log, and what it could not write may be an answer
     if engine.dialect.name == "sqlite" and not event.contains(engine, "connect", _configure_sqlite):
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

@@ -64,7 +64,7 @@ class JobAnswers:
                         raise RunCancelled("stopped while answers were written; the rest is written at the next try")
                     answer = parse_answer(line, prompt)
                     if answer is None:
-                        log.warning("a line of %s is no answer: %r", uri, line[:200])
+                        log.warning("a line of %s, of %d bytes, is no answer", uri, len(line))
                         continue
                     yield answer
 

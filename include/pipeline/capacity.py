@@ -28,6 +28,7 @@ TASKS_A_BATCH = 2
 # `python -m benchmarks.catalog_scale` prints 1,620 bytes (PostgreSQL) an image with its proxy and analysis. Items of
 # runs, attempts and previews are not in it: about 900 more, estimated by the size of their rows.
 CATALOG_BYTES_PER_IMAGE = 2500
+PUTS_AN_IMAGE = 2  # its proxy, and the preview that the pages show
 SECONDS_A_DAY = 86_400
 
 
@@ -51,7 +52,11 @@ class Archive:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """Estimates for an archive. Rates are images an hour; the lowest of them is what the whole reaches."""
+    """Estimates for an archive. Rates are images an hour; the lowest of them is what the whole reaches.
+
+    Batch jobs pass by requests in flight and quotas: these rates are infinite then, and `days` knows nothing of the
+    hours that a job waits at Bedrock.
+    """
 
     proxies_per_hour: float
     scheduler_per_hour: float
@@ -77,13 +82,16 @@ def capacity_of(archive: Archive) -> Capacity:
     processed = billed - card.billed_image_tokens(width, height) + card.processed_image_tokens(width, height)
     output = min(EXPECTED_OUTPUT_TOKENS, prompt.max_tokens)
     images_a_batch = BATCH_SECONDS / seconds
-    rates = {
-        "cores": 3600 * archive.workers * archive.cores_per_worker * DAG_EFFICIENCY / seconds,
-        "scheduler": 3600 * images_a_batch / (TASK_SECONDS * TASKS_A_BATCH),
+    asked = {
         "requests in flight": 3600 * archive.nova_in_flight / archive.nova_seconds,
         "requests a minute": 60.0 * archive.requests_per_minute,
         # Bedrock reserves input + maxTokens of the quota for each request.
         "tokens a minute": 60.0 * archive.tokens_per_minute / (processed + prompt.max_tokens),
+    }
+    rates = {
+        "cores": 3600 * archive.workers * archive.cores_per_worker * DAG_EFFICIENCY / seconds,
+        "scheduler": 3600 * images_a_batch / (TASK_SECONDS * TASKS_A_BATCH),
+        **(dict.fromkeys(asked, math.inf) if archive.tier == "batch" else asked),
     }
     bottleneck = min(rates, key=lambda name: rates[name])
     hours = archive.images / rates[bottleneck]
@@ -98,5 +106,5 @@ def capacity_of(archive: Archive) -> Capacity:
         proxy_bytes=archive.images * width * height * ASSUMED_BYTES_PER_PIXEL,
         catalog_bytes=float(archive.images * CATALOG_BYTES_PER_IMAGE),
         cost_usd=archive.images * cost_usd(archive.model_id, archive.tier, billed, output),
-        s3_puts_per_second=math.ceil(rates[bottleneck] / 3600),
+        s3_puts_per_second=math.ceil(PUTS_AN_IMAGE * rates[bottleneck] / 3600),
     )

@@ -1,4 +1,4 @@
-"""Keep a task's claims alive while it works, and tell which of them were lost."""
+"""Keep a task's claims alive while it works, and put back the images whose claim was lost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LeaseKeeper:
 
     What is still held when the block ends is released: a task that was cancelled or failed leaves its undecided images
     free at once, not after a lease. A renewal that fails (the database is away) is tried again at the next beat;
-    results of a lost lease are refused by the catalog itself.
+    Nova is not asked about an image whose lease was lost, and its results are refused by the catalog itself.
     """
 
     def __init__(self, catalog: Catalog, owner: str, lease_seconds: float) -> None:

@@ -169,8 +169,12 @@ class _OneImage:
                 catalog.record_proxy(self.run_id, self.owner, file_id, proxy, preview)
         except SourceRowGone as error:
             return Outcome.SKIPPED, error.code
-        self.stage.metrics.count("bytes_saved", proxy.original_bytes - proxy.proxy_bytes)
+        self._tell_bytes(proxy.original_bytes - proxy.proxy_bytes)
         return proxy.outcome, None
+
+    def _tell_bytes(self, saved: int) -> None:
+        """Where the original may not be kept, a proxy can be the larger one. Counters only grow, so it has its own."""
+        self.stage.metrics.count("bytes_saved" if saved >= 0 else "bytes_added", abs(saved))
 
     def _make(self, image: SourceImage) -> tuple[NewProxy, NewPreview | None]:
         started = time.monotonic()

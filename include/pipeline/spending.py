@@ -103,6 +103,7 @@ class SpendingGuard:
         now = self._catalog.now()
         limits = limits_of(self._params, self._settings, self._run_id, now)
         if not limits:
+            self._catalog.require_held(owner, file_id)
             return None
         narrowed = {self._settled.narrowed(limit, now): limit for limit in limits}
         passed = self._catalog.reserve(owner, file_id, usd, tuple(narrowed))

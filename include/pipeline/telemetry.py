@@ -22,7 +22,7 @@ class Metrics(Protocol):
     """Where figures go. Names are dotted; times are seconds. Safe to call from several threads."""
 
     def count(self, name: str, value: int = 1) -> None:
-        """Add to a counter."""
+        """Add to a counter; ``value`` is 0 or more."""
 
     def timing(self, name: str, seconds: float) -> None:
         """Add one duration."""

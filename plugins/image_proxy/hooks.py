@@ -40,7 +40,8 @@ class CatalogHook(BaseHook):
         from include.catalog.migrate import require_migrated
         from include.pipeline.settings import load_settings
 
-        engine = BaseHook.get_hook(self.catalog_conn_id).get_sqlalchemy_engine()
+        # Asked before each use: a connection of before a failover, or one that a firewall dropped, is replaced.
+        engine = BaseHook.get_hook(self.catalog_conn_id).get_sqlalchemy_engine({"pool_pre_ping": True})
         require_migrated(engine)
         require_mapping(engine, load_settings().table_mapping)
         return Catalog(engine)

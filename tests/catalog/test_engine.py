@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, NullPool, create_engine, insert, select, text
+from sqlalchemy.exc import DBAPIError
 
 from include.catalog.engine import READ_ONLY, create_catalog_engine, prepare
 from include.catalog.errors import UnsuitableDatabase
@@ -35,6 +36,14 @@ def test_a_catalog_in_memory_is_refused(url: str) -> None:
 def test_postgresql_is_spoken_to_through_psycopg_3() -> None:
     for url in ("postgresql://u:p@h/d", "postgresql+psycopg://u:p@h/d"):
         assert create_catalog_engine(url).dialect.driver == "psycopg"
+
+
+def test_an_error_does_not_tell_what_was_to_be_written(engine: Engine) -> None:
+    """It goes to the task's log: an answer that could not be stored must not stand there instead."""
+    statement = text("INSERT INTO no_such_table (description) VALUES (:description)")
+    with pytest.raises(DBAPIError, match="no_such_table") as caught, engine.begin() as connection:
+        connection.execute(statement, {"description": "a letter from my mother"})
+    assert "my mother" not in str(caught.value)
 
 
 def test_sqlite_settings_hold_on_every_connection(tmp_path: Path) -> None:

@@ -100,9 +100,13 @@ def test_what_is_settled_is_remembered_and_still_counts(catalog: Catalog, clock:
     assert guard.reserve(worker.owner, fourth, 0.1) is not None
 
 
-def test_without_a_limit_nothing_is_asked(catalog: Catalog) -> None:
+def test_without_a_limit_any_sum_passes_for_an_image_that_is_held(catalog: Catalog) -> None:
+    worker = ready(catalog, 1)
     guard = SpendingGuard(catalog, parse_params({}), load_settings(), "dag/run")
-    assert guard.reserve("nobody", 1, 1e9) is None
+    assert guard.reserve(worker.owner, worker.held[0], 1e9) is None
+    for owner, file_id in (("another", worker.held[0]), (worker.owner, worker.held[0] + 1)):
+        with pytest.raises(LeaseLost):
+            guard.reserve(owner, file_id, 0.0)
 
 
 def test_a_day_in_numbers(catalog: Catalog, clock: Clock) -> None:

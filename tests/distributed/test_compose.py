@@ -78,6 +78,35 @@ def test_a_base_image_is_pinned(path: str) -> None:
     assert re.findall(r"^USER (\d+):\d+$", (ROOT / path).read_text(), re.MULTILINE)
 
 
+def test_an_image_of_our_own_is_built_by_one_service() -> None:
+    """Compose builds all at once: the second of two that write the same new tag fails with "already exists"."""
+    own = {service["image"] for service in SERVICES.values() if service["image"].startswith("image-proxy-")}
+    built = [service["image"] for service in SERVICES.values() if "build" in service]
+    assert sorted(built) == sorted(own)
+    assert "build" in SERVICES["init"]  # which every profile has, and which all others of Airflow wait for
+
+
+def test_a_folder_for_the_objects_is_made_by_root() -> None:
+    """The base image may end with any user; what follows the RUN is who runs."""
+    words = re.findall(r"^(FROM|USER|RUN) (\S+)", (ROOT / "deploy/seaweedfs/Dockerfile").read_text(), re.MULTILINE)
+    assert [word for word, _ in words] == ["FROM", "USER", "RUN", "USER"]
+    assert words[1] == ("USER", "root")
+
+
+def test_the_api_server_may_open_its_passwords_for_writing() -> None:
+    """The simple auth manager opens the file with "a+" at each start and "r+" at each login, though it only reads."""
+    path = Path(SERVICES["api-server"]["environment"]["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
+    mounts = [volume.split(":") for volume in SERVICES["api-server"]["volumes"]]
+    (holding,) = [mount for mount in mounts if Path(mount[1]) == path.parent]
+    assert "ro" not in holding[2:]
+
+
+def test_the_database_is_healthy_only_when_others_reach_it() -> None:
+    """On its socket it answers while it still makes the databases, and is stopped once more after that."""
+    check = SERVICES["postgres"]["healthcheck"]["test"]
+    assert check[check.index("--host") + 1] == "127.0.0.1"
+
+
 def test_airflows_version_is_the_same_everywhere() -> None:
     requirements = (ROOT / "requirements.txt").read_text()
     (version,) = re.findall(r"^apache-airflow(?:\[\w+\])?==(\S+)", requirements, re.MULTILINE)

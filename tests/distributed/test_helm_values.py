@@ -2,8 +2,8 @@
 
 `CHART` was read by hand from chart/values.schema.json of apache/airflow at commit 002e5532 (the chart for Airflow 3.0);
 what moved below `workers.celery` and `workers.kubernetes` since, from the release notes of the charts 1.20.0 to 1.22.0
-and the pull requests 59730, 61890, 61892 and 61915. The schema refuses unknown keys nearly everywhere, so this does;
-what the templates make of the values it does not tell.
+and the pull requests 59730, 61890, 61892 and 61915; `createUserJob.enabled` from 56057. The schema
+refuses unknown keys nearly everywhere, so this does; what the templates make of the values it does not tell.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ CHART: dict[str, Any] = {
     "env": [{"name": str, "value": str}],  # nothing else, so no valueFrom
     "config": {"*": {"*": (bool, int, float, str)}},
     "migrateDatabaseJob": {"args": [str]},
+    "createUserJob": {"enabled": bool},
     "workers": {
         "celery": {"replicas": int, "terminationGracePeriodSeconds": int, "resources": {"*": {"*": QUANTITY}}},
         "kubernetes": {
@@ -121,6 +122,11 @@ def test_secrets_are_names_of_secrets(values: dict[str, Any]) -> None:
     assert names == {"AIRFLOW_CONN_CATALOG_DEFAULT", "AIRFLOW_CONN_AWS_DEFAULT"}
     assert all(set(entry) == {"envName", "secretName", "secretKey"} for entry in values["secret"])
     assert not re.search(r"(?i)password: \S|://\w+:\w+@", yaml.safe_dump(values))
+
+
+def test_no_user_is_made_whose_password_everybody_knows(values: dict[str, Any]) -> None:
+    """Left alone, the chart makes an administrator "admin" with the password "admin"."""
+    assert values["createUserJob"] == {"enabled": False}
 
 
 def test_settings_in_the_environment_are_ours(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

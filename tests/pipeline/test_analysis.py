@@ -9,7 +9,7 @@ import pytest
 from botocore.config import Config
 from sqlalchemy import text
 
-from include.catalog.records import Outcome
+from include.catalog.records import Outcome, Stage
 from include.local.nova_stand_in import Forced, NovaStandIn
 from include.nova import Backoff, client_config
 from include.pipeline import analysis
@@ -60,6 +60,25 @@ def test_an_image_that_was_analysed_is_not_asked_about_again(ground: Ground, sta
     batch = proxied(ground)
     analyse(ground, stand_in, batch)
     assert analyse(ground, stand_in, batch) == {}
+    assert len(stand_in.calls()) == 1
+
+
+def test_a_try_that_lost_its_images_asks_no_more_of_them(ground: Ground, stand_in: NovaStandIn) -> None:
+    """It was taken for dead (paused, or cut off from the API server) and goes on: what a retry has now is the retry's
+    to pay for. The answer that was in flight is kept."""
+    batch = proxied(ground, "a.jpg", "b.jpg", "c.jpg")
+    client = nova_client(stand_in)
+    taken = []
+
+    def take_over(**_: Any) -> None:
+        if not taken:
+            taken.append(ground.catalog.claim_batch(ground.run_id, batch, Stage.ANALYSE, "retry", 60))
+
+    client.meta.events.register("before-send.bedrock-runtime", take_over)
+    params = parse_params(ground.catalog.run_params(ground.run_id))
+    stage = AnalysisStage(ground.catalog, client, ground.s3, load_settings(bucket=ground.bucket), params, concurrency=1)
+    assert dict(stage.run(ground.run_id, batch)) == {Outcome.ANALYSED: 1, Outcome.RETURNED: 2}
+    assert len(taken[0].items) == 3
     assert len(stand_in.calls()) == 1
 
 

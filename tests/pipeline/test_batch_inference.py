@@ -384,6 +384,21 @@ def test_killed_in_mid_join_writes_each_paid_answer_once(small: Site, monkeypatc
     assert len(small.stand_in.calls()) == 14
 
 
+def test_a_line_that_cannot_be_read_is_told_by_its_length_only(small: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """It may hold what is written on a picture."""
+    small.backlog.add(good=11)
+    small.plan()
+    job = small.inference().go_on(small.run_id, 0)
+    small.until(job.job_arn, "Completed")
+    (key,) = [key for key in small.objects() if key.endswith("records.jsonl.out")]
+    whole = small.s3.get_object(Bucket=small.bucket, Key=key)["Body"].read()
+    small.s3.put_object(Bucket=small.bucket, Key=key, Body=b'{"visible_text": "a private letter\n' + whole)
+    assert small.finish().state is JobState.JOINED
+    assert small.outcomes() == {"analysed": 11}
+    assert "of 34 bytes, is no answer" in caplog.text
+    assert "private letter" not in caplog.text
+
+
 class _Killer:
     after = 0
 

@@ -37,6 +37,18 @@ def test_flex_is_half_the_price() -> None:
     assert capacity_of(replace(ARCHIVE, tier="flex")).cost_usd == pytest.approx(capacity_of(ARCHIVE).cost_usd / 2)
 
 
+def test_batch_jobs_have_no_quota_of_requests_or_tokens() -> None:
+    asked, jobs = replace(ARCHIVE, requests_per_minute=1), replace(ARCHIVE, requests_per_minute=1, tier="batch")
+    assert capacity_of(asked).bottleneck == "requests a minute"
+    assert capacity_of(jobs).bottleneck == "cores"
+    assert capacity_of(jobs).days == pytest.approx(1_000_000 / capacity_of(jobs).proxies_per_hour / 24)
+
+
+def test_an_image_is_two_objects_in_s3() -> None:
+    """Its proxy and its preview: 7,200 images an hour are two a second."""
+    assert capacity_of(replace(ARCHIVE, requests_per_minute=120)).s3_puts_per_second == 4
+
+
 def test_an_unknown_model_is_refused() -> None:
     with pytest.raises(NovaError, match="no model card"):
         capacity_of(replace(ARCHIVE, model_id="us.amazon.nova-9"))
@@ -46,5 +58,29 @@ def test_the_command_prints_what_breaks_first(capsys: pytest.CaptureFixture[str]
     assert main(["--images", "10,000,000", "--requests-per-minute", "10"]) == 0
     assert "requests a minute" in capsys.readouterr().out
     assert main(["--images", "1", "--model-id", "nobody"]) == 2
-    with pytest.raises(SystemExit):
-        main(["--images", "0"])
+    assert main(["--images", "10", "--tier", "batch"]) == 0
+    assert "no limit of batch jobs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--images", "0"),
+        ("--images", "many"),
+        ("--images", "1e6"),
+        ("--images", "9" * 400),
+        ("--nova-seconds", "0"),
+        ("--nova-seconds", "inf"),
+        ("--nova-seconds", "nan"),
+        ("--nova-seconds", "1e-320"),
+        ("--workers", "1.5"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_in_words(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--images", "1", option, value])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert f"argument {option}: must be a" in said and "Traceback" not in said

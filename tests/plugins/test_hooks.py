@@ -9,10 +9,15 @@ from typing import Any
 import pytest
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk.exceptions import AirflowFailException
-from image_proxy.hooks import NovaHook, nova_hook
+from image_proxy.hooks import CatalogHook, NovaHook, nova_hook
+from sqlalchemy import text
 
+from include.catalog.engine import create_catalog_engine
 from include.pipeline.settings import load_settings
 from tests.aws_server import aws_server, make_bucket
+from tests.catalog.conftest import Databases, databases
+
+__all__ = ["databases"]
 
 ROLE = "arn:aws:iam::111122223333:role/image-proxies"
 
@@ -72,3 +77,26 @@ def test_a_profile_that_cannot_be_called_there_fails_the_task_for_good(
     connect(monkeypatch, aws_url)
     with pytest.raises(AirflowFailException, match=r"region_mismatch: us\.amazon\.nova-2-lite.*eu-central-1"):
         nova_hook(load_settings(bucket=frankfurt), "us.amazon.nova-2-lite-v1:0")
+
+
+def test_the_catalog_outlives_a_failover_of_its_database(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that comes back knows no connection of before. The API server keeps its catalog for weeks, and a task
+    would have to begin anew."""
+    url = databases.new("postgresql", migrated=True)
+    extra = {"sqlalchemy_query": dict(url.query)}
+    connection = {"conn_type": "postgres", "login": url.username, "schema": url.database, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_CATALOG_DEFAULT", json.dumps(connection))
+    catalog = CatalogHook().get_conn()
+    assert catalog.release_all() == 0
+    admin = create_catalog_engine(url)
+    with admin.begin() as session:
+        ended = session.execute(
+            text(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+        assert [row[0] for row in ended] == [True]
+    admin.dispose()
+    assert catalog.release_all() == 0
+    databases.drop(url)
