@@ -110,3 +110,28 @@ def test_static_files_may_be_kept_by_their_version(web: Web) -> None:
     assert answer.headers["cache-control"].endswith("immutable")
     assert web.ask("GET", f"{PAGES}/static/..%2f__init__.py").status_code == 404
     assert web.ask("GET", f"{PAGES}/").headers["cache-control"] == "no-store"
+
+
+def test_what_was_quoted_is_analysed_however_many_they_are(web: Web) -> None:
+    """More than the thousand fields that a form may have."""
+    web.catalog.register([making.image(f"many-{n:04}", uri=f"s3://pictures/many/{n}.jpg") for n in range(1001)])
+    asked = {"everything": "true", "name": "many-"}
+    quote = web.ask("POST", f"{PAGES}/batch/analyse/quote", data=asked)
+    fields = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', quote.text))
+    answer = web.ask("POST", f"{PAGES}/batch/analyse", data=fields)
+    assert answer.status_code == 200, answer.text
+    assert "1,001 images" in answer.text
+    assert len(web.runs()[0]["conf"]["file_ids"]) == 1001
+
+
+@pytest.mark.parametrize("chosen", ["", "0", "one", "9" * 30, "9" * 5000, " ".join(map(str, range(1, 10_002)))])
+def test_an_order_that_no_quote_makes_is_refused(web: Web, chosen: str) -> None:
+    answer = web.ask("POST", f"{PAGES}/batch/analyse", data={"chosen": chosen, "max_cost_usd": "1"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+def test_a_form_has_the_bounds_of_the_api(web: Web) -> None:
+    for path in ("create-proxies", "analyse/quote"):
+        for wrong in ({"name": "x" * 240}, {"format": "x" * 30}):
+            answer = web.ask("POST", f"{PAGES}/batch/{path}", data={"everything": "true", **wrong})
+            assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Request
-from pydantic import Field
+from fastapi.exceptions import RequestValidationError
+from pydantic import Field, ValidationError
 from starlette.responses import HTMLResponse
 
 from image_proxy.web import jobs
@@ -17,7 +18,7 @@ from image_proxy.web.pages.templates import render
 from image_proxy.web.problems import Problem
 from image_proxy.web.routers.batches import DeskDep, JobId
 from image_proxy.web.routers.files import FileId
-from image_proxy.web.security import CurrentUser, audited, may_change_runs
+from image_proxy.web.security import MAX_BODY_BYTES, CurrentUser, audited, may_change_runs
 from include.catalog.browse_records import FileEntry, ImageStatus
 from include.catalog.records import Stage
 from include.pipeline.params import PipelineParams
@@ -25,6 +26,8 @@ from include.pipeline.params import PipelineParams
 router = APIRouter()
 
 FileIds = Annotated[list[Annotated[int, Field(ge=1, le=MAX_ID)]], Form(max_length=MOST_FILES)]
+# The quote names up to 10,000 images, and a form has at most 1,000 fields: so they stand in one, with spaces between.
+Chosen = Annotated[str, Form(max_length=MAX_BODY_BYTES)]
 Everything = Annotated[bool, Form(description="Not the chosen images, but all that match the filter")]
 Most = Annotated[float | None, Form(ge=0, allow_inf_nan=False)]
 NO_IDS: list[int] = []
@@ -72,9 +75,9 @@ def quote(
 
 
 @router.post("/batch/analyse", dependencies=[audited("analyse_batch")])
-def analyse(request: Request, desk: DeskDep, file_ids: FileIds, max_cost_usd: Most = None) -> HTMLResponse:
+def analyse(request: Request, desk: DeskDep, chosen: Chosen, max_cost_usd: Most = None) -> HTMLResponse:
     """Start a run that calls Nova, for no more than was shown."""
-    ids = desk.chosen(BatchBody(file_ids=file_ids))
+    ids = desk.chosen(_checked({"file_ids": chosen.split()}))
     return _started(request, desk.analyse(ids, confirm=True, max_cost_usd=max_cost_usd))
 
 
@@ -137,12 +140,20 @@ def _body(filters: Filters, file_ids: list[int], everything: bool) -> BatchBody:
     if not everything:
         if not file_ids:
             raise Problem(422, "nothing_chosen", "choose at least one image")
-        return BatchBody(file_ids=file_ids)
+        return _checked({"file_ids": file_ids})
     wanted = filters.as_filter()
     if wanted.run_id is not None:
         raise Problem(422, "invalid_request", "choose the images of a run on its list")
     names = ("status", "format", "min_bytes", "max_bytes", "uploaded_from", "uploaded_to", "name")
-    return BatchBody.model_validate({"filter": {name: getattr(wanted, name) for name in names}})
+    return _checked({"filter": {name: getattr(wanted, name) for name in names}})
+
+
+def _checked(body: dict[str, object]) -> BatchBody:
+    """What a form asks for has the bounds of the API's own body, and is refused in the same words."""
+    try:
+        return BatchBody.model_validate(body)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
 
 
 def _started(request: Request, answer: BatchModel) -> HTMLResponse:
