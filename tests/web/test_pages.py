@@ -42,7 +42,17 @@ def test_htmx_gets_the_list_alone_and_follows_pages(web: Web) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["status=nonsense", "size=huge", "since=yesterday", "batch_id=x", "after=x", "name=" + "x" * 300]
+    "query",
+    [
+        "status=nonsense",
+        "size=huge",
+        "since=yesterday",
+        "until=9999-12-31",
+        "batch_id=x",
+        "after=x",
+        "name=%00",
+        "name=" + "x" * 300,
+    ],
 )
 def test_a_filter_that_the_form_does_not_offer_is_refused(web: Web, query: str) -> None:
     assert web.ask("GET", f"{PAGES}/?{query}").status_code == 422
@@ -135,3 +145,10 @@ def test_a_form_has_the_bounds_of_the_api(web: Web) -> None:
         for wrong in ({"name": "x" * 240}, {"format": "x" * 30}):
             answer = web.ask("POST", f"{PAGES}/batch/{path}", data={"everything": "true", **wrong})
             assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize("wrong", [{"file_id": "9" * 20}, {"file_id": "0"}, {"file_id": "x"}, {"code": "a\0b"}])
+def test_a_retry_names_an_image_that_there_can_be(web: Web, wrong: dict[str, str]) -> None:
+    for path in ("retry", "retry/quote"):
+        answer = web.ask("POST", f"{PAGES}/failures/{path}", data={"stage": "proxy", **wrong})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")

@@ -19,6 +19,7 @@ from image_proxy.web.problems import Problem
 from image_proxy.web.routers.batches import DeskDep, JobId
 from image_proxy.web.routers.files import FileId
 from image_proxy.web.security import MAX_BODY_BYTES, CurrentUser, audited, may_change_runs
+from image_proxy.web.values import Storable
 from include.catalog.browse_records import FileEntry, ImageStatus
 from include.catalog.records import Stage
 from include.pipeline.params import PipelineParams
@@ -29,6 +30,8 @@ FileIds = Annotated[list[Annotated[int, Field(ge=1, le=MAX_ID)]], Form(max_lengt
 # The quote names up to 10,000 images, and a form has at most 1,000 fields: so they stand in one, with spaces between.
 Chosen = Annotated[str, Form(max_length=MAX_BODY_BYTES)]
 Everything = Annotated[bool, Form(description="Not the chosen images, but all that match the filter")]
+Code = Annotated[Annotated[str, Storable] | None, Form(max_length=100)]
+OneFile = Annotated[int | None, Form(ge=1, le=MAX_ID)]
 Most = Annotated[float | None, Form(ge=0, allow_inf_nan=False)]
 NO_IDS: list[int] = []
 DONE = {"HX-Trigger": "dialog-done"}
@@ -85,8 +88,8 @@ def analyse(request: Request, desk: DeskDep, chosen: Chosen, max_cost_usd: Most 
 def quote_retry(
     request: Request,
     desk: DeskDep,
-    code: Annotated[str | None, Form(max_length=100)] = None,
-    file_id: Annotated[int | None, Form(ge=1, le=MAX_ID)] = None,
+    code: Code = None,
+    file_id: OneFile = None,
 ) -> HTMLResponse:
     """Say what trying failed analyses again would cost."""
     ids = None if file_id is None else [file_id]
@@ -100,12 +103,12 @@ def retry(
     request: Request,
     desk: DeskDep,
     stage: Annotated[Stage, Form()],
-    code: Annotated[str | None, Form(max_length=100)] = None,
-    file_id: Annotated[str, Form(max_length=20, pattern=r"^\d*$")] = "",
+    code: Code = None,
+    file_id: OneFile = None,
     max_cost_usd: Most = None,
 ) -> HTMLResponse:
     """Try failures again: one, those with a code, or all of a stage. Analyses come here from their quote only."""
-    ids = [int(file_id)] if file_id else None
+    ids = None if file_id is None else [file_id]
     confirm = max_cost_usd is not None
     return _started(
         request, desk.retry(stage, file_ids=ids, code=code or None, confirm=confirm, max_cost_usd=max_cost_usd)
