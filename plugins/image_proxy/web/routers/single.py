@@ -114,7 +114,7 @@ def _present(wanted: _Wanted, key: WorkKey, find: Finder) -> Any:
     if file is None:
         raise Problem(404, "unknown_file", f"there is no image {wanted.file_id}")
     if not file.is_image:
-        raise Problem(422, "not_an_image", f"file {wanted.file_id} is {file.media_type}")
+        raise Problem(422, "not_an_image", f"file {wanted.file_id} is {file.media_type or 'of no known type'}")
     done = find(wanted.catalog, wanted.file_id, key)
     if done is None:
         _refuse_busy(file)
