@@ -295,8 +295,11 @@ def test_two_streams_side_by_side() -> None:
     ("conf", "said"),
     [
         ({"dryrun": False}, "unknown param 'dryrun': did you mean dry_run?"),
-        ({"dry_run": "no"}, "dry_run: 'no' is not of type 'boolean'"),
+        ({"dry_run": "no"}, "dry_run: 'no' is not of type 'boolean'; type true or false"),
         ({"retention_days": 0}, "retention_days: 0 is less than the minimum of 1"),
+        ({"retention_days": 10**12}, "type a whole number from 1 to 36500"),
+        ({"grace_hours": 10**12}, "type a whole number from 1 to 8760"),
+        ({"file_ids_to_delete": [2**63]}, "whole numbers above 0, for example"),
         ({"file_ids_to_delete": ["1"]}, "file_ids_to_delete: '1' is not of type 'integer'"),
     ],
 )
@@ -304,3 +307,5 @@ def test_wrong_params_are_refused_before_anything_is_done(conf: dict[str, Any], 
     with pytest.raises(InvalidParams, match=said.replace("?", r"\?")):
         parse_maintenance_params(conf)
     assert parse_maintenance_params({}).dry_run
+    [file_id] = parse_maintenance_params({"file_ids_to_delete": [1.0]}).file_ids_to_delete
+    assert type(file_id) is int
