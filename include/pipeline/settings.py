@@ -214,7 +214,10 @@ class Settings(BaseSettings):
             return init_settings, env_settings
         if not Path(path).is_file():
             raise SettingsError(f"{ENV_PREFIX}SETTINGS_FILE names {path}, which is not a file")
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
+        try:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
+        except (ValueError, OSError) as error:  # no TOML, no UTF-8, or not readable
+            raise SettingsError(f"{ENV_PREFIX}SETTINGS_FILE names {path}, which cannot be read: {error}") from error
 
     @property
     def required_bucket(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from include.imaging import Limits
-from include.pipeline.settings import SettingsError, load_settings
+from include.pipeline.settings import SettingsError, load_settings, usable_settings
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,6 +42,18 @@ def test_a_misspelt_key_in_the_file_is_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("IMAGE_PROXY_SETTINGS_FILE", str(file))
     with pytest.raises(SettingsError, match="BUCKETT"):
         load_settings()
+
+
+@pytest.mark.parametrize("content", [b"bucket = [", b"bucket = '\xff'"])
+def test_a_file_that_is_no_toml_is_named_and_keeps_no_dag_from_being_parsed(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "image_proxy.toml"
+    file.write_bytes(content)
+    monkeypatch.setenv("IMAGE_PROXY_SETTINGS_FILE", str(file))
+    with pytest.raises(SettingsError, match=r"SETTINGS_FILE names .*image_proxy.toml, which cannot be read"):
+        load_settings()
+    assert usable_settings().schedule == "0 * * * *"
 
 
 def test_a_missing_bucket_says_how_to_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
