@@ -29,6 +29,7 @@ from include.storage.rules import ObjectRules
 
 ENV_PREFIX = "IMAGE_PROXY_"
 KMS_KEY = r"^(arn:aws[a-z-]*:kms:.+|alias/.+|mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"
+_PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")  # Airflow's
 MAX_TAGS, MAX_TAG_NAME, MAX_TAG_VALUE = 10, 128, 256
 
 
@@ -162,6 +163,17 @@ class Settings(BaseSettings):
         if value.strip().startswith("["):
             return json.loads(value)  # its error is a ValueError, which names this setting
         return [part.strip() for part in value.split(",") if part.strip()]
+
+    @field_validator("schedule", "ingest_schedule")
+    @classmethod
+    def _schedule_that_comes(cls, expression: str) -> str:
+        """Airflow asks a cron expression for its next time only when the DAG is stored, and shows nobody that it fails:
+        the DAG would just never run again."""
+        from croniter import croniter
+
+        if expression not in _PRESETS and not croniter.is_valid(expression):
+            raise ValueError("type a cron expression such as 0 * * * *")
+        return expression
 
     @field_validator("object_tags")
     @classmethod

@@ -25,6 +25,9 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
     [
         ("IMAGE_PROXY_NOVA_CONCURRENCY", "lots", "IMAGE_PROXY_NOVA_CONCURRENCY"),
         ("IMAGE_PROXY_KEEP_ORIGINAL", "maybe", "'never', 'if_clean' or 'always'"),
+        ("IMAGE_PROXY_SCHEDULE", "bogus", "SCHEDULE: Value error, type a cron expression such as 0 * * * *"),
+        ("IMAGE_PROXY_SCHEDULE", "61 * * * *", "IMAGE_PROXY_SCHEDULE"),
+        ("IMAGE_PROXY_INGEST_SCHEDULE", "often", "IMAGE_PROXY_INGEST_SCHEDULE"),
         ("IMAGE_PROXY_BUKET", "x", "unknown setting IMAGE_PROXY_BUKET; known are"),
         ("IMAGE_PROXY_SETTINGS_FILE", "/nowhere.toml", "/nowhere.toml, which is not a file"),
     ],
@@ -42,6 +45,17 @@ def test_a_misspelt_key_in_the_file_is_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("IMAGE_PROXY_SETTINGS_FILE", str(file))
     with pytest.raises(SettingsError, match="BUCKETT"):
         load_settings()
+
+
+@pytest.mark.parametrize("expression", ["*/15 * * * *", "@daily", "@quarterly", "0 6 * * mon-fri"])
+def test_what_airflow_takes_for_a_schedule_is_taken(expression: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGE_PROXY_SCHEDULE", expression)
+    assert load_settings().schedule == expression
+
+
+def test_a_wrong_schedule_leaves_the_usual_one_so_that_a_run_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGE_PROXY_SCHEDULE", "bogus")
+    assert usable_settings().schedule == "0 * * * *"
 
 
 @pytest.mark.parametrize("content", [b"bucket = [", b"bucket = '\xff'"])
