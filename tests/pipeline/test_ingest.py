@@ -289,3 +289,14 @@ def test_a_source_that_is_away_fails_instead_of_registering_nothing(intake: Inta
 def test_a_wrong_source_says_what_to_type(text: str) -> None:
     with pytest.raises(InvalidSource, match="type s3://bucket/prefix or an absolute folder"):
         parse_source(text)
+
+
+@pytest.mark.parametrize("name", ["my pictures", "50% off", "ünï", "a#b?c", "per%20cent"])
+def test_a_folder_is_found_again_by_its_name(intake: Intake, name: str) -> None:
+    """A task of `catalog_ingest` is handed the name that the task before it made of what was typed."""
+    folder = intake.folder / name
+    folder.mkdir()
+    photograph(folder / "a.jpg", 1300, 1000)
+    source = parse_source(str(folder))
+    assert parse_source(source.name) == source
+    assert intake.take(source.name).new == 1
