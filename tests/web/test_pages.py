@@ -8,6 +8,7 @@ import pytest
 
 from tests.catalog import making
 from tests.web.conftest import ROOT, Web
+from tests.web.test_single import Run
 
 PAGES = f"{ROOT}/pages"
 HTMX = {"HX-Request": "true"}
@@ -152,3 +153,20 @@ def test_a_retry_names_an_image_that_there_can_be(web: Web, wrong: dict[str, str
     for path in ("retry", "retry/quote"):
         answer = web.ask("POST", f"{PAGES}/failures/{path}", data={"stage": "proxy", **wrong})
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+def test_a_list_of_failures_is_renewed_as_it_was_chosen(web: Web) -> None:
+    file_id = web.add()
+    Run(web, "fails-on-the-page", file_id).fail(file_id, "too_many_pixels")
+    text = page(web, "/failures?stage=proxy&code=too_many_pixels")
+    renewed = re.search(r'id="list" hx-get="([^"]+)"', text)
+    assert renewed is not None
+    assert renewed[1].replace("&amp;", "&").endswith("/failures?stage=proxy&code=too_many_pixels")
+
+
+def test_people_are_not_told_addresses_of_the_api(web: Web) -> None:
+    file_id = web.add()
+    Run(web, "done-on-the-page", file_id).proxy(file_id)
+    answer = web.ask("POST", f"{PAGES}/batch/create-proxies", data={"file_ids": [file_id]})
+    assert "nothing to do" in answer.text
+    assert "POST" not in answer.text

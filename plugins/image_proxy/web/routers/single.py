@@ -151,7 +151,7 @@ def _failed(row: ProxyEntry | AnalysisEntry) -> bool:
     if row.next_try_at is None or row.next_try_at > jobs.now():
         again = "it is not tried again by itself" if row.next_try_at is None else f"tried again from {row.next_try_at}"
         job_id = row.run_id.removeprefix(f"{jobs.DAG_ID}/")
-        detail = f"{row.message}; {again}: POST /failures/retry tries now"
+        detail = f"{row.message}; {again}: POST /api/failures/retry tries now"
         raise Problem(422, row.code or "failed", detail, job_id=job_id)
     return True
 
