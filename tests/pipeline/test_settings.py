@@ -27,6 +27,8 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("IMAGE_PROXY_KEEP_ORIGINAL", "maybe", "'never', 'if_clean' or 'always'"),
         ("IMAGE_PROXY_SCHEDULE", "bogus", "SCHEDULE: Value error, type a cron expression such as 0 * * * *"),
         ("IMAGE_PROXY_SCHEDULE", "61 * * * *", "IMAGE_PROXY_SCHEDULE"),
+        ("IMAGE_PROXY_LATE_AFTER_SECONDS", "inf", "IMAGE_PROXY_LATE_AFTER_SECONDS"),
+        ("IMAGE_PROXY_INGEST_OVERLAP_SECONDS", "1e300", "IMAGE_PROXY_INGEST_OVERLAP_SECONDS"),
         ("IMAGE_PROXY_INGEST_SCHEDULE", "often", "IMAGE_PROXY_INGEST_SCHEDULE"),
         ("IMAGE_PROXY_BUKET", "x", "unknown setting IMAGE_PROXY_BUKET; known are"),
         ("IMAGE_PROXY_SETTINGS_FILE", "/nowhere.toml", "/nowhere.toml, which is not a file"),
