@@ -112,6 +112,21 @@ def test_the_cost_is_said_before_nova_is_called(visit: Visit, register: Register
     assert nova_calls(visit.airflow) == calls + 2
 
 
+def test_a_selection_outlives_a_list_that_is_renewed(visit: Visit, register: Register) -> None:
+    """As it is whenever a run ends, which nobody who is choosing waits for."""
+    register("chosen", 2)
+    place = visit.inside()
+    cards = find(place, "chosen-")
+    cards.first.get_by_role("checkbox").check()
+    cards.first.evaluate("(card) => card.setAttribute('data-old', '')")
+    cards.first.evaluate("() => document.body.dispatchEvent(new Event('images-changed'))")
+    expect(place.locator(".card[data-old]")).to_have_count(0)
+    expect(cards.first.get_by_role("checkbox")).to_be_checked()
+    expect(cards.last.get_by_role("checkbox")).not_to_be_checked()
+    expect(place.locator("#selection output")).to_have_text("1 selected")
+    expect(place.get_by_role("button", name="Create image proxies")).to_be_enabled()
+
+
 @pytest.fixture(scope="module")
 def analysed(airflow: RunningAirflow, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of an image that has everything; and one that cannot be proxied beside it."""

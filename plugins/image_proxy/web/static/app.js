@@ -32,6 +32,14 @@
     const why = picked.length > 0 && !images ? ": only images can be made proxies of" : "";
     bar.querySelector("output").textContent = said + why;
   }
+  // The list is renewed under a person's hands when a run ends: what was chosen stays so.
+  let stays = new Set();
+  document.body.addEventListener("htmx:beforeSwap", () => {
+    stays = new Set(chosen().map((box) => box.value));
+  });
+  document.body.addEventListener("htmx:afterSwap", () => {
+    for (const box of all(BOXES)) box.checked ||= stays.has(box.value);
+  });
   let last = null;
   document.addEventListener("click", (event) => {
     const box = event.target.closest(BOXES);
