@@ -105,15 +105,15 @@ class Connections:
 
     @cached_property
     def _engine(self) -> Engine:
-        from sqlalchemy.exc import ArgumentError
+        from sqlalchemy.exc import SQLAlchemyError
 
         from include.catalog.engine import create_catalog_engine
 
         if self._catalog_url:
             try:
                 return create_catalog_engine(self._catalog_url)
-            except ArgumentError as error:
-                raise SetupError(f"--catalog-url: {error}") from error
+            except (SQLAlchemyError, ImportError) as error:  # no address, no such kind of database, or no driver for it
+                raise SetupError(f"--catalog-url: {error}; the catalog is SQLite or PostgreSQL") from error
         if not _has_connection(self._settings.catalog_conn_id):
             name = _variable(self._settings.catalog_conn_id)
             raise SetupError(f"no catalog: give --catalog-url, or set {name} as for Airflow")

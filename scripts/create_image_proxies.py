@@ -12,6 +12,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -23,11 +24,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.logging import RichHandler
 
+from include.catalog.records import Stage
 from include.pipeline.batches import RunCancelled
 from include.pipeline.gate import reasons_against
 from include.pipeline.identity import RunIdentity, Window
 from include.pipeline.params import InvalidParams, PipelineParams, parse_params
-from include.pipeline.plan import CostLimitExceeded, Plan, plan_run, proxy_options
+from include.pipeline.plan import CostLimitExceeded, Plan, plan_run, proxy_options, stages_of
 from include.pipeline.settings import Settings, SettingsError, load_settings
 from include.pipeline.summary import summarise
 from scripts.connections import Connections, SetupError
@@ -119,15 +121,16 @@ class _Command:
         from include.pipeline.refusals import NeedsAPerson
         from include.storage.errors import StorageError
 
-        steps = plan.projection.images * len(self.params.stages)
+        stages = self._stages()
+        steps = plan.projection.images * len(stages)
         with BatchProgress(self.console, catalog, steps, self.stop) as progress:
             try:
                 for batch in plan.batches:
                     if self.stop.is_set():
                         raise RunCancelled
-                    for name in self.params.stages:
-                        counts = self._stage(name, progress.catalog).run(run_id, batch.batch_id)
-                        progress.ended(counts, another_follows=name != self.params.stages[-1])
+                    for stage in stages:
+                        counts = self._stage(stage, progress.catalog).run(run_id, batch.batch_id)
+                        progress.ended(counts, another_follows=stage != stages[-1])
             except RunCancelled:
                 log.warning("stopped: the rest is pending, the next run takes it")
             except NeedsAPerson as error:
@@ -138,9 +141,14 @@ class _Command:
                 return FAILED
         return OK
 
-    def _stage(self, name: str, catalog: Catalog) -> Any:
+    def _stages(self) -> list[Stage]:
+        """Proxies first, however the stages were typed; in lazy mode an analysis makes those that it lacks."""
+        wanted = stages_of(self.params, self.settings)
+        return [stage for stage in Stage if stage in wanted]
+
+    def _stage(self, stage: Stage, catalog: Catalog) -> Any:
         connections, settings = self.connections, self.settings
-        if name == "proxy":
+        if stage is Stage.PROXY:
             from include.pipeline.proxies import ProxyStage
 
             options = proxy_options(self.params)
@@ -185,7 +193,6 @@ class _Command:
 def _params(given: argparse.Namespace) -> PipelineParams:
     """Return the pipeline's own params, checked by its own rules."""
     stages = given.stages.split(",") if given.stages else ["proxy", "analyse"] if given.analyse else ["proxy"]
-    stages.sort(key=lambda name: name != "proxy")  # whatever order they were typed in
     values: dict[str, Any] = {
         "stages": stages,
         "limit": MOST_IMAGES if given.limit is None else given.limit,
@@ -193,7 +200,7 @@ def _params(given: argparse.Namespace) -> PipelineParams:
         "dry_run": given.dry_run,
         "batch_size": BATCH_SIZE,
     }
-    if given.file_ids:
+    if given.file_ids is not None:
         values["file_ids"] = given.file_ids
     for name, text in given.set or ():
         values[name] = _value(text)
@@ -208,7 +215,10 @@ def _value(text: str) -> Any:
 
 
 def _ids(text: str) -> list[int]:
-    return [int(part) for part in text.split(",") if part.strip()]
+    """A variable of a shell that is empty names no image: it does not mean all of them."""
+    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", text):
+        raise argparse.ArgumentTypeError(f"type whole numbers with commas between, for example 1,2,3, not {text!r}")
+    return [int(part) for part in text.split(",")]
 
 
 def _pair(text: str) -> tuple[str, str]:

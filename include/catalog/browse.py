@@ -200,7 +200,7 @@ def _has_status(status: ImageStatus, now: datetime) -> ColumnElement[bool]:
         ImageStatus.PROXIED: _current(image_proxies, _p.status == Outcome.PROXIED.value),
         ImageStatus.KEPT: _rare(Outcome.KEPT),
         ImageStatus.FAILED: and_(_rare(Outcome.FAILED), not_(good)),
-        ImageStatus.NOT_AN_IMAGE: not_(_is_image()),
+        ImageStatus.NOT_AN_IMAGE: or_(_f.media_type.is_(None), not_(_is_image())),
         ImageStatus.ANALYSED: analysed,
         ImageStatus.NOT_ANALYSED: and_(good, not_(analysed)),
     }
@@ -252,9 +252,10 @@ def _file(
 ) -> FileEntry:
     key = row["file_id"], row["content_version"]
     proxy = _proxy(proxies[key]) if key in proxies else None
-    claim, is_image = claims.get(row["file_id"]), row["media_type"].startswith("image/")
+    media_type = row["media_type"] or ""  # a table of the team's may have none
+    claim, is_image = claims.get(row["file_id"]), media_type.startswith("image/")
     return FileEntry(
-        **row,
+        **{**row, "media_type": media_type},
         is_image=is_image,
         status=_status(is_image, claim, proxy),
         proxy=proxy,

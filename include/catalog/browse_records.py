@@ -79,7 +79,7 @@ class Cursor:
         try:
             at, row_id, stage = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
             moment = datetime.fromisoformat(at).astimezone(UTC)
-            if not (isinstance(row_id, int) and 0 <= row_id < 2**63 and stage in ("", "proxy", "analyse")):
+            if not (type(row_id) is int and 0 <= row_id < 2**63 and stage in ("", "proxy", "analyse")):
                 raise ValueError(row_id)
         except (ValueError, TypeError, OverflowError, binascii.Error, RecursionError) as error:
             raise InvalidCursor("this cursor was not given out by a page before") from error

@@ -78,6 +78,7 @@ from include.catalog.records import (
     SourceImage,
     SpendingLimit,
     Stage,
+    StoredPreview,
     WorkKey,
 )
 from include.catalog.results import DEFAULT_MAX_ATTEMPTS
@@ -485,6 +486,18 @@ class Catalog:
     def derived_of(self, file_ids: Sequence[int]) -> list[Derived]:
         """Every proxy row of these images."""
         return maintenance.derived_of(self._store, file_ids)
+
+    def previews_of(self, file_ids: Sequence[int]) -> list[StoredPreview]:
+        """Every preview of these images."""
+        return previews.previews_of(self._store, file_ids)
+
+    def former_previews(self, before: datetime, after: StoredPreview | None = None) -> list[StoredPreview]:
+        """A page of previews of content that was given up before this moment."""
+        return previews.former_previews(self._store, before, after)
+
+    def delete_previews(self, rows: Sequence[StoredPreview]) -> None:
+        """Deletes rows of previews whose objects are gone."""
+        previews.delete_previews(self._store, rows)
 
     def deletable(self, file_ids: Sequence[int]) -> tuple[list[int], dict[int, str]]:
         """Which of these images may be forgotten, and why the others may not."""

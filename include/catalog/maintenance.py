@@ -19,6 +19,7 @@ from include.catalog.tables import (
     files,
     image_analyses,
     image_claims,
+    image_previews,
     image_proxies,
     image_vanished,
 )
@@ -198,11 +199,11 @@ def count_analyses(store: Store, file_ids: Sequence[int]) -> int:
 
 
 def forget(store: Store, file_ids: Sequence[int]) -> None:
-    """Delete the images' analyses, proxies and, in our own catalog, rows in `files`. Runs and costs stay as history."""
+    """Delete all that was made of the images and, in our own catalog, their rows. Runs and costs stay as history."""
     mapped = store.mapped
     for ids in chunks(file_ids):
         with store.writing() as connection:
-            for table in (image_analyses, image_proxies, image_claims, image_vanished):
+            for table in (image_analyses, image_proxies, image_previews, image_claims, image_vanished):
                 connection.execute(delete(table).where(table.c.file_id.in_(ids)))
             if not mapped:
                 connection.execute(delete(files).where(files.c.source_file_id.in_(ids), files.c.is_proxy))

@@ -12,7 +12,10 @@ from sqlalchemy import (
     Connection,
     Date,
     DateTime,
+    Enum,
+    Float,
     Integer,
+    Numeric,
     Select,
     String,
     Text,
@@ -27,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import column as sql_column
 from sqlalchemy.exc import NoSuchTableError
+from sqlalchemy.types import NullType
 
 from include.catalog.mapping import InvalidMapping, TableMapping, hint
 from include.catalog.tables import files
@@ -43,6 +47,8 @@ def view_of(connection: Connection, mapping: TableMapping) -> Select[Any]:
             raise InvalidMapping(
                 f"columns.{ours}: the table {mapping.table} has no column {source.column!r}; {hint(close, types)}"
             )
+        if source.column is not None:
+            _require_kind(ours, mapping, source.column, types[source.column])
     id_source, time_source = mapping.columns["id"], mapping.columns["uploaded_at"]
     if not isinstance(types[str(id_source.column)], Integer):
         kind = types[str(id_source.column)]
@@ -55,8 +61,24 @@ def view_of(connection: Connection, mapping: TableMapping) -> Select[Any]:
     return select(*columns).where(needed, uploaded_at.is_not(None))
 
 
+def _require_kind(ours: str, mapping: TableMapping, theirs: str, kind: Any) -> None:
+    """Raises `InvalidMapping` for what the work would stumble over later: a text is no number, and no yes or no."""
+    wanted, what = files.c[ours].type, ""
+    if isinstance(wanted, Integer) and not isinstance(kind, (Integer, Numeric, Float, NullType)):
+        what = "a number"
+    if isinstance(wanted, Boolean) and not isinstance(kind, (Boolean, Integer, NullType)):
+        what = "true or false"
+    if what and ours != "id":  # which is asked for a whole number
+        raise InvalidMapping(f"columns.{ours}: {mapping.table}.{theirs} is {kind}, and {ours} is {what} here")
+
+
 def _types(connection: Connection, mapping: TableMapping) -> dict[str, Any]:
     schema, name = mapping.place
+    if name == files.name and schema in (None, inspect(connection).default_schema_name):
+        raise InvalidMapping(
+            f"{mapping.table} is the catalog's own name: on PostgreSQL give the catalog a schema of its own and map "
+            f"schema.{name}, on SQLite call your table something else"
+        )
     try:
         found = inspect(connection).get_columns(name, schema=schema)
     except NoSuchTableError as error:
@@ -73,10 +95,22 @@ def _column(name: str, mapping: TableMapping, found: Any, uploaded_at: ColumnEle
         return _absent(name, mapping, found)
     if source.column is None:
         return _constant(source.value)
-    value: ColumnElement[Any] = found.c[source.column]
+    value = _in_our_kind(name, found.c[source.column])
     if source.prefix:
         value = literal_column(_quoted(source.prefix), Text) + cast(value, Text)
     return _without_nulls(name, value, found.c[str(mapping.columns["uri"].column)])
+
+
+def _in_our_kind(name: str, theirs: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Bare where it is of our kind already. An enumeration is no text to PostgreSQL, and 4000.5 is no width."""
+    wanted, kind = files.c[name].type, theirs.type
+    if isinstance(wanted, Integer) and not isinstance(kind, Integer):
+        return cast(theirs, BigInteger)
+    if isinstance(wanted, Boolean) and isinstance(kind, Integer):
+        return theirs != literal_column("0", Integer)
+    if isinstance(wanted, String) and (isinstance(kind, Enum) or not isinstance(kind, String)):
+        return cast(theirs, Text)
+    return theirs
 
 
 def _without_nulls(name: str, value: ColumnElement[Any], uri: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -126,4 +160,4 @@ def _time(connection: Connection, column: ColumnElement[Any], mapping: TableMapp
         return column if kind.timezone else func.timezone(literal_column("'UTC'", String), column)
     if isinstance(kind, Date):
         return func.timezone(literal_column("'UTC'", String), cast(column, DateTime))
-    raise InvalidMapping(f"columns.uploaded_at: {mapping.table}.{column} is {kind}, and no time")
+    raise InvalidMapping(f"columns.uploaded_at: {mapping.table}.{column.name} is {kind}, and no time")

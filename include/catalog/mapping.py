@@ -14,7 +14,6 @@ from include.catalog.tables import files
 
 _MUST_BE_COLUMNS: Final = ("id", "uri", "uploaded_at")
 _REQUIRED: Final = (*_MUST_BE_COLUMNS, "media_type", "size_bytes", "content_version")
-_KEYS: Final = frozenset({"column", "prefix", "value"})
 
 
 class InvalidMapping(CatalogError):
@@ -92,11 +91,25 @@ def hint(close: list[str], names: Iterable[str]) -> str:
 
 
 def _source(name: str, value: Any, where: str) -> ColumnSource:
-    if isinstance(value, str):
-        value = {"column": value}
-    one_of = isinstance(value, Mapping) and ("column" in value) != ("value" in value) and not set(value) - _KEYS
-    if not one_of or ("value" in value and name in _MUST_BE_COLUMNS):
-        allowed = '"column" or { column = "…", prefix = "…" }'
-        others = "" if name in _MUST_BE_COLUMNS else ' or { value = "…" }'
-        raise InvalidMapping(f"{where}: columns.{name} takes {allowed}{others}, not {value!r}")
-    return ColumnSource(value.get("column"), str(value.get("prefix", "")), value.get("value"))
+    given = {"column": value} if isinstance(value, str) else value
+    if not isinstance(given, Mapping) or not _fits(name, given):
+        raise InvalidMapping(f"{where}: columns.{name} takes {_takes(name)}, not {value!r}")
+    return ColumnSource(given.get("column"), given.get("prefix", ""), given.get("value"))
+
+
+def _fits(name: str, given: Mapping[str, Any]) -> bool:
+    kind = files.c[name].type.python_type
+    if set(given) == {"value"}:
+        return name not in _MUST_BE_COLUMNS and type(given["value"]) is kind
+    texts = all(isinstance(text, str) for text in given.values())
+    return texts and (set(given) == {"column"} or (set(given) == {"column", "prefix"} and kind is str))
+
+
+def _takes(name: str) -> str:
+    kind = files.c[name].type.python_type
+    ways = ['"column"']
+    if kind is str:
+        ways.append('{ column = "…", prefix = "…" }')
+    if name not in _MUST_BE_COLUMNS:
+        ways.append({str: '{ value = "…" }', int: "{ value = 0 }", bool: "{ value = false }"}[kind])
+    return " or ".join(ways)

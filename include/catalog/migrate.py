@@ -16,11 +16,12 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from include.catalog.adoption import apply_mapping, check_change, remove_mapping
 from include.catalog.engine import READ_ONLY, create_catalog_engine, prepare
-from include.catalog.errors import NotMigrated
-from include.catalog.mapping import InvalidMapping, TableMapping, read_mapping
+from include.catalog.errors import CatalogError, NotMigrated
+from include.catalog.mapping import TableMapping, read_mapping
 from include.catalog.tables import metadata
 
 VERSION_TABLE = "image_proxy_alembic_version"
@@ -89,10 +90,10 @@ def main() -> None:
     parser.add_argument("url", help="sqlite:////absolute/path.db or postgresql://user:password@host/database")
     parser.add_argument("--table-mapping", type=Path, help="TOML file that maps a table of yours in place of `files`")
     given = parser.parse_args()
-    engine = create_catalog_engine(given.url)
     try:
+        engine = create_catalog_engine(given.url)
         migrate(engine, mapping=read_mapping(given.table_mapping) if given.table_mapping else None)
-    except InvalidMapping as error:
+    except (CatalogError, SQLAlchemyError, ImportError) as error:  # ImportError: no driver for this kind of database
         parser.error(str(error))
     engine.dispose()
 

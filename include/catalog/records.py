@@ -518,3 +518,12 @@ class Derived:
     file_id: int
     uri: str | None  # None for a failure
     shared: bool  # the object stays: another row has it too
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPreview:
+    """A row of `image_previews`, with the object that it names."""
+
+    file_id: int
+    content_version: str
+    uri: str

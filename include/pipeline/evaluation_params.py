@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from include.pipeline.params import InvalidParams, PipelineParams, checked_values, param, param_schemas
+from include.pipeline.params import FILE_ID, InvalidParams, PipelineParams, checked_values, param, param_schemas
 
 ORIGINAL = "original"
 AUTO = "auto"
@@ -36,7 +36,7 @@ class EvaluationParams:
         "File ids",
         "These rows of the catalog's table files instead of a random sample.",
         type=["null", "array"],
-        items={"type": "integer", "minimum": 1},
+        items=FILE_ID,
         maxItems=1000,
     )
     detail: tuple[str, ...] = param(

@@ -283,8 +283,18 @@ def why_not(candidate: Candidate, settings: Settings) -> str | None:
         return "folder_marker"
     if is_hidden(key):
         return "hidden"
-    own = f"{settings.prefix.strip('/')}/"
-    return "own_proxy" if bucket == settings.bucket and key.startswith(own) else None
+    return _whose(key, settings) if bucket == settings.bucket else None
+
+
+def _whose(key: str, settings: Settings) -> str | None:
+    """What of ours lies under a key of our bucket. A preview that came in as an image would get one of its own."""
+    ours = {
+        settings.prefix: "own_proxy",
+        settings.preview_prefix: "own_preview",
+        settings.evaluation_prefix: "own_copy",
+        settings.batch_prefix: "own_batch_file",
+    }
+    return next((reason for prefix, reason in ours.items() if key.startswith(f"{prefix.strip('/')}/")), None)
 
 
 def candidate_of(created: Created) -> Candidate:

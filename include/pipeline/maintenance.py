@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from include.catalog.records import Derived
+from include.catalog.records import Derived, StoredPreview
 from include.pipeline.maintenance_params import MaintenanceParams
 from include.pipeline.settings import Settings
 from include.storage.errors import SourceError
@@ -110,20 +110,28 @@ class Maintenance:
             last = rows[-1].proxy_id
             counts["old_proxies"] += len(rows)
             counts["objects_deleted"] += self._remove(rows)
+        former: StoredPreview | None = None
+        while previews := self.catalog.former_previews(before, former):
+            former = previews[-1]
+            counts["old_previews"] += len(previews)
+            counts["objects_deleted"] += self._remove_previews(previews)
         return dict(counts)
 
     def deletion(self) -> dict[str, int]:
-        """Forget images: their analyses, their proxies with the objects, and their rows. Originals are not touched."""
+        """Forget images: their analyses, their proxies and previews with the objects, and their rows.
+
+        Originals are not touched.
+        """
         ids, refused = self.catalog.deletable(self.params.file_ids_to_delete)
         for file_id, why in refused.items():
             log.warning("image %s is not deleted: %s", file_id, why)
-        derived = self.catalog.derived_of(ids)
-        counts = Counter(
-            images=len(ids), refused=len(refused), proxies=len(derived), analyses=self.catalog.count_analyses(ids)
-        )
-        _Told("to be deleted" if self.params.dry_run else "deleted").tell([one.uri for one in derived if one.uri])
+        derived, previews = self.catalog.derived_of(ids), self.catalog.previews_of(ids)
+        counts = Counter(images=len(ids), refused=len(refused), proxies=len(derived), previews=len(previews))
+        counts["analyses"] = self.catalog.count_analyses(ids)
+        named = [one.uri for one in derived if one.uri] + [one.uri for one in previews]
+        _Told("to be deleted" if self.params.dry_run else "deleted").tell(named)
         if not self.params.dry_run:
-            counts["objects_deleted"] = self._remove(derived)
+            counts["objects_deleted"] = self._remove(derived) + self._remove_previews(previews)
             self.catalog.forget(ids)
         return dict(counts)
 
@@ -181,6 +189,13 @@ class Maintenance:
         self.catalog.delete_proxy_rows(rows)
         return deleted
 
+    def _remove_previews(self, previews: Sequence[StoredPreview]) -> int:
+        if self.params.dry_run:
+            return 0
+        deleted = self._delete([one.uri for one in previews if is_own_preview(one.uri, self.settings)])
+        self.catalog.delete_previews(previews)
+        return deleted
+
     def _delete(self, uris: Sequence[str]) -> int:
         bucket = self.settings.required_bucket
         return delete_objects(self.s3, bucket, [uri.removeprefix(f"s3://{bucket}/") for uri in uris])
@@ -188,9 +203,17 @@ class Maintenance:
 
 def is_own_object(uri: str, settings: Settings) -> bool:
     """Whether a uri is one that `object_key` gives: in our bucket, below our prefix, of that form."""
-    base = f"s3://{settings.bucket}/{settings.prefix.strip('/')}/"
-    own = r"[0-9a-f]{12}-[0-9a-f]{12}/[^/]+_\d+_nova\.[a-z0-9]{1,8}"
-    return uri.startswith(base) and re.fullmatch(own, uri[len(base) :]) is not None
+    return _has_form(uri, settings, settings.prefix, r"[0-9a-f]{12}-[0-9a-f]{12}/[^/]+_\d+_nova\.[a-z0-9]{1,8}")
+
+
+def is_own_preview(uri: str, settings: Settings) -> bool:
+    """Whether a uri is one that `preview_key` gives."""
+    return _has_form(uri, settings, settings.preview_prefix, r"\d+-[0-9a-f]{12}/[^/]+_\d+_preview\.[a-z0-9]{1,8}")
+
+
+def _has_form(uri: str, settings: Settings, prefix: str, form: str) -> bool:
+    base = f"s3://{settings.bucket}/{prefix.strip('/')}/"
+    return uri.startswith(base) and re.fullmatch(form, uri[len(base) :]) is not None
 
 
 L = TypeVar("L")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from include.pipeline.forms import checked_conf
+from include.pipeline.params import FILE_ID
 
 MAINTENANCE_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
     "dry_run": {
@@ -33,6 +34,7 @@ MAINTENANCE_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
         "description": "Delete proxies and analyses that were superseded longer ago. Empty: keep them.",
         "type": ["null", "integer"],
         "minimum": 1,
+        "maximum": 36_500,
     },
     "grace_hours": {
         "default": 24,
@@ -40,6 +42,7 @@ MAINTENANCE_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
         "description": "Objects younger than this are never called unknown: their row may be on its way.",
         "type": "integer",
         "minimum": 1,
+        "maximum": 8760,
     },
     "file_ids_to_delete": {
         "default": None,
@@ -47,7 +50,7 @@ MAINTENANCE_SCHEMAS: Final[dict[str, dict[str, Any]]] = {
         "description": "Delete the proxies, analyses and catalog rows of these file ids, for example [1, 2]. "
         "Originals are never touched.",
         "type": ["null", "array"],
-        "items": {"type": "integer", "minimum": 1},
+        "items": FILE_ID,
         "maxItems": 10_000,
     },
 }

@@ -32,6 +32,8 @@ _param = param
 
 _TIME = {"type": ["null", "string"], "format": "date-time", "examples": ["2026-11-01T00:00:00+00:00"]}
 
+FILE_ID = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}  # what a column of ids holds
+
 # Headings of the trigger form. What has none stands on top, and is the only part that Airflow shows unfolded.
 IMAGES, PROXIES, ANALYSIS, BOUNDS = "Which images", "Proxies", "Analysis", "Bounds"
 
@@ -81,7 +83,7 @@ class PipelineParams:
         "images.",
         section=IMAGES,
         type=["null", "array"],
-        items={"type": "integer", "minimum": 1},
+        items=FILE_ID,
         maxItems=10_000,
     )
     uploaded_from: datetime | None = _param(
@@ -304,7 +306,8 @@ def _kind(schema: Mapping[str, Any], kind: str) -> str:
 
 def _typed(name: str, value: Any, schema: Mapping[str, Any]) -> Any:
     if isinstance(value, list):
-        return tuple(int(item) if name == "file_ids" else item for item in value)
+        whole = schema["items"].get("type") == "integer"
+        return tuple(int(item) if whole else item for item in value)
     if schema.get("format") == "date" and value is not None:
         return date.fromisoformat(value)
     if schema.get("format") == "date-time" and value is not None:

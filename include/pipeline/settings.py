@@ -29,6 +29,8 @@ from include.storage.rules import ObjectRules
 
 ENV_PREFIX = "IMAGE_PROXY_"
 KMS_KEY = r"^(arn:aws[a-z-]*:kms:.+|alias/.+|mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"
+_YEAR = 366 * 86_400
+_PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")  # Airflow's
 MAX_TAGS, MAX_TAG_NAME, MAX_TAG_VALUE = 10, 128, 256
 
 
@@ -127,7 +129,7 @@ class Settings(BaseSettings):
         64 * 1024, ge=4096, le=16 * 1024**2, description="First bytes of a new image that are read for its dimensions"
     )
     ingest_overlap_seconds: float = Field(
-        86_400, ge=0, description="How far behind the last listing the next one looks again"
+        86_400, ge=0, le=10 * _YEAR, description="How far behind the last listing the next one looks again"
     )
     ingest_queue_url: str | None = Field(
         None, pattern=r"^https?://", description="SQS queue that the bucket sends its events to"
@@ -144,7 +146,9 @@ class Settings(BaseSettings):
     max_attempts: int = Field(5, ge=1, le=20, description="Tries of an image whose failures are transient")
     notifier: str | None = Field(None, description="Airflow notifier class that is told of late and failed runs")
     notifier_kwargs: dict[str, Any] = Field(default_factory=dict, description="Its arguments, templated; as JSON")
-    late_after_seconds: float = Field(3 * 3600, ge=1, description="A run that takes longer from its creation is late")
+    late_after_seconds: float = Field(
+        3 * 3600, ge=1, le=_YEAR, description="A run that takes longer from its creation is late"
+    )
 
     # Previews of originals, for the pages
     preview_side: int = Field(
@@ -162,6 +166,17 @@ class Settings(BaseSettings):
         if value.strip().startswith("["):
             return json.loads(value)  # its error is a ValueError, which names this setting
         return [part.strip() for part in value.split(",") if part.strip()]
+
+    @field_validator("schedule", "ingest_schedule")
+    @classmethod
+    def _schedule_that_comes(cls, expression: str) -> str:
+        """Airflow asks a cron expression for its next time only when the DAG is stored, and shows nobody that it fails:
+        the DAG would just never run again."""
+        from croniter import croniter
+
+        if expression not in _PRESETS and not croniter.is_valid(expression):
+            raise ValueError("type a cron expression such as 0 * * * *")
+        return expression
 
     @field_validator("object_tags")
     @classmethod
@@ -214,7 +229,10 @@ class Settings(BaseSettings):
             return init_settings, env_settings
         if not Path(path).is_file():
             raise SettingsError(f"{ENV_PREFIX}SETTINGS_FILE names {path}, which is not a file")
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
+        try:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
+        except (ValueError, OSError) as error:  # no TOML, no UTF-8, or not readable
+            raise SettingsError(f"{ENV_PREFIX}SETTINGS_FILE names {path}, which cannot be read: {error}") from error
 
     @property
     def required_bucket(self) -> str:

@@ -48,7 +48,7 @@ def created_objects(body: str) -> tuple[Created, ...]:
         if isinstance(message, dict) and message.get("Type") == "Notification":  # SNS, without raw delivery
             message = json.loads(message["Message"])
         if not isinstance(message, dict):
-            raise UnknownMessage(f"not an object: {body[:200]!r}")
+            raise TypeError("not an object")
         if message.get("Event") == _TEST_EVENT:
             return ()
         is_bridge = message.get("source") == "aws.s3"
@@ -56,7 +56,7 @@ def created_objects(body: str) -> tuple[Created, ...]:
         for created in found:
             split_s3_uri(created.uri)  # whoever may send to the queue may write anything
         return found
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError, RecursionError, SourceError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError, SourceError) as error:
         raise UnknownMessage(f"not an event of S3 ({type(error).__name__}: {error}): {body[:200]!r}") from error
 
 
@@ -75,6 +75,7 @@ def _from_event_bridge(event: Any) -> Iterator[Created]:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError(f"expected text, not {value!r}")
+    value.encode()  # half a character, which JSON can name, would fail whoever is handed the key
     return value
 
 

@@ -18,7 +18,7 @@ import botocore.exceptions
 
 from include.storage.errors import BOTO_ERRORS, SourceError, source_error, storage_error
 from include.storage.folders import list_files, utc
-from include.storage.sources import split_s3_uri
+from include.storage.sources import file_path, split_s3_uri
 
 _NOT_SATISFIABLE: Final = 416  # an object without bytes has no first byte
 _HIDDEN: Final = "."
@@ -66,7 +66,10 @@ class Head:
 
 
 def parse_source(text: str) -> Source:
-    """`s3://bucket/prefix`, `/folder` or `file:///folder` as a source. Raises `InvalidSource`."""
+    """`s3://bucket/prefix`, `/folder`, or `file:///folder` (percent-encoded, as a source's name is) as a source.
+
+    Raises `InvalidSource`.
+    """
     wanted = "type s3://bucket/prefix or an absolute folder such as /mnt/pictures"
     if text.startswith("s3://"):
         bucket, _, prefix = text.removeprefix("s3://").partition("/")
@@ -75,10 +78,20 @@ def parse_source(text: str) -> Source:
         except SourceError as error:
             raise InvalidSource(f"{text!r}: {error}; {wanted}") from error
         return Source(f"s3://{bucket}/{prefix}", bucket=bucket, prefix=prefix)
-    folder = Path(text.removeprefix("file://"))
-    if "://" in text.removeprefix("file://") or not folder.is_absolute():
+    folder = _folder(text)
+    if folder is None or not folder.is_absolute() or "\0" in text:
         raise InvalidSource(f"{text!r} is no source: {wanted}")
     return Source(folder.as_uri(), folder=folder)
+
+
+def _folder(text: str) -> Path | None:
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return Path(text)
+    try:
+        return file_path(text, rest) if scheme == "file" else None
+    except SourceError:
+        return None
 
 
 def list_prefix(client: Any, bucket: str, prefix: str) -> Iterator[tuple[datetime, list[Listed]]]:

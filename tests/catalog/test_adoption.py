@@ -12,6 +12,7 @@ from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from include.catalog.adoption import MappingNotApplied, TableIsMapped, require_mapping
+from include.catalog.browse_records import FileFilter, ImageStatus
 from include.catalog.catalog import Catalog
 from include.catalog.mapping import InvalidMapping, read_mapping
 from include.catalog.migrate import downgrade, is_migrated, migrate
@@ -201,7 +202,14 @@ def test_a_column_that_goes_away_is_named_at_the_next_start(
         (('id = "Asset No"', 'id = "title"'), "columns.id: dam assets.title is TEXT, and ids are whole numbers"),
         (('media_type = "mime"', ""), "columns.media_type is missing: name the column of dam assets that has it"),
         (("size_bytes", "size_byte"), "columns.size_byte is no column of files; did you mean size_bytes?"),
-        (('id = "Asset No"', "id = { value = 1 }"), 'columns.id takes "column" or'),
+        (('id = "Asset No"', "id = { value = 1 }"), 'columns.id takes "column", not'),
+        (('id = "Asset No"', 'id = { column = "Asset No", prefix = "1" }'), 'columns.id takes "column", not'),
+        (('"mime"', "{ column = 3 }"), 'columns.media_type takes "column" or { column = "…", prefix = "…" } or'),
+        (('"mime"', '{ value = ["image/jpeg"] }'), "columns.media_type takes"),
+        (('"bytes"', '{ value = "many" }'), 'columns.size_bytes takes "column" or { value = 0 }, not'),
+        (('"bytes"', '"title"'), "columns.size_bytes: dam assets.title is TEXT, and size_bytes is a number here"),
+        (('"title"', '"title"\nis_proxy = "mime"'), "columns.is_proxy: dam assets.mime is TEXT, and is_proxy is true"),
+        (('"dam assets"', '"files"'), "files is the catalog's own name"),
         (('id = "Asset No"', "id = 7"), "columns.id takes"),
         (("[columns]", "[column]"), 'expected table = "name" and a section [columns]'),
         (("[columns]", "[columns"), "Expected ']'"),
@@ -275,3 +283,35 @@ def test_constants_stand_in_for_columns_that_a_table_lacks(empty_engine: Engine,
     assert listed(catalog) == [30, 10, 20, 40]
     process(catalog, "run", 20)
     assert listed(catalog) == [30, 10, 40]
+
+
+def test_columns_of_other_kinds_and_rows_without_a_media_type_are_read_as_ours(
+    empty_engine: Engine, mapping_file: Path
+) -> None:
+    kind = "TEXT"
+    with empty_engine.begin() as connection:
+        if empty_engine.dialect.name == "postgresql":
+            kind = "mime_kind"
+            connection.execute(text("CREATE TYPE mime_kind AS ENUM ('image/jpeg', 'video/mp4')"))
+        columns = f"id INTEGER, uri TEXT, mime {kind}, width NUMERIC(9, 2), derived INTEGER, added TIMESTAMP"
+        connection.execute(text(f"CREATE TABLE pictures ({columns})"))
+        connection.execute(
+            text(
+                "INSERT INTO pictures VALUES (1, 'a', 'image/jpeg', 4000.00, 0, '2026-11-01 00:00:00'), "
+                "(2, 'b', NULL, NULL, NULL, '2026-11-01 00:00:00'), (3, 'c', 'image/jpeg', 9, 1, '2026-11-01 00:00:00')"
+            )
+        )
+    mapping_file.write_text(
+        'table = "pictures"\n[columns]\nid = "id"\nuri = "uri"\nmedia_type = "mime"\nsize_bytes = "width"\n'
+        'resolution_width = "width"\nis_proxy = "derived"\ncontent_version = { value = "" }\nuploaded_at = "added"\n'
+    )
+    migrate(empty_engine, mapping=read_mapping(mapping_file))
+    catalog = Catalog(empty_engine)
+    assert listed(catalog) == [1]
+    found = catalog.image(1)
+    assert found is not None
+    assert [found.resolution_width, type(found.resolution_width)] == [4000, int]
+    everything = catalog.list_files(FileFilter(images_only=False), limit=10).files
+    assert {(file.file_id, file.media_type) for file in everything} == {(1, "image/jpeg"), (2, "")}
+    no_image = FileFilter(status=ImageStatus.NOT_AN_IMAGE)
+    assert [file.file_id for file in catalog.list_files(no_image, limit=10).files] == [2]

@@ -8,12 +8,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect, select, text
 
 from include.catalog.engine import create_catalog_engine
-from include.catalog.migrate import VERSION_TABLE, downgrade, is_migrated, migrate, ours
+from include.catalog.migrate import VERSION_TABLE, downgrade, is_migrated, main, migrate, ours
 from include.catalog.tables import current_image_analyses, metadata
 
 ROOT = Path(__file__).parents[2]
@@ -76,3 +77,23 @@ def test_the_command_line_works_from_any_folder(empty_engine: Engine, tmp_path: 
         check=True,
     )
     assert is_migrated(empty_engine)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("what", "Could not parse"),
+        ("sqlite:///relative.db", "use an absolute one"),
+        ("sqlite:////no/such/folder/catalog.db", "unable to open database file"),
+        ("oracle://host/catalog", "No module named"),
+        ("postgresql://me:secret@127.0.0.1:1/catalog", "Connection refused"),
+    ],
+)
+def test_an_address_that_does_not_do_is_said_without_a_trace(
+    url: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["migrate", url])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr().err
+    assert (ended.value.code, said in shown, "secret" in shown) == (2, True, False), shown

@@ -221,6 +221,17 @@ def test_what_people_do_not_put_there_is_skipped_with_a_reason(intake: Intake) -
     assert intake.s3.ranges == []
 
 
+def test_nothing_of_ours_comes_in_from_a_bucket_that_holds_originals_too(intake: Intake) -> None:
+    """A preview that was registered would be given a preview, which would be registered: without end."""
+    settings = load_settings(bucket=intake.bucket, temp_dir=intake.folder)
+    for folder in (settings.prefix, settings.preview_prefix, settings.evaluation_prefix, settings.batch_prefix):
+        intake.put(f"{folder}/abc/photo_1.jpg")
+    intake.put("proxy_previews_of_2025.jpg")
+    counts = ingest_source(intake.catalog, intake.s3, settings, parse_source(f"s3://{intake.bucket}/"))
+    ours = {"own_proxy": 1, "own_preview": 1, "own_copy": 1, "own_batch_file": 1}
+    assert (list(intake.rows()), counts.skipped) == (["proxy_previews_of_2025.jpg"], ours)
+
+
 @pytest.mark.parametrize("key", ["a b.jpg", "a+b.jpg", "ünï/日本.jpg", "per%2Fcent.jpg", "q?#&.jpg", "line\nbreak.jpg"])
 def test_a_key_is_kept_as_it_is(intake: Intake, key: str) -> None:
     intake.put(key)
@@ -278,3 +289,14 @@ def test_a_source_that_is_away_fails_instead_of_registering_nothing(intake: Inta
 def test_a_wrong_source_says_what_to_type(text: str) -> None:
     with pytest.raises(InvalidSource, match="type s3://bucket/prefix or an absolute folder"):
         parse_source(text)
+
+
+@pytest.mark.parametrize("name", ["my pictures", "50% off", "ünï", "a#b?c", "per%20cent"])
+def test_a_folder_is_found_again_by_its_name(intake: Intake, name: str) -> None:
+    """A task of `catalog_ingest` is handed the name that the task before it made of what was typed."""
+    folder = intake.folder / name
+    folder.mkdir()
+    photograph(folder / "a.jpg", 1300, 1000)
+    source = parse_source(str(folder))
+    assert parse_source(source.name) == source
+    assert intake.take(source.name).new == 1

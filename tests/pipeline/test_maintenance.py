@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from include.catalog.browse_records import NewPreview
 from include.catalog.catalog import Catalog
 from include.catalog.records import NewImage, Selection, Stage
 from include.pipeline.maintenance import Maintenance, is_own_object, side_by_side
@@ -74,6 +75,14 @@ class Yard:
             key = self.key(file_id, folder)
             self.s3.put_object(Bucket=self.bucket, Key=key, Body=b"proxy")
             worker.proxy(file_id, new_proxy(uri=f"s3://{self.bucket}/{key}"))
+
+    def preview(self, file_id: int, content_version: str = "c1") -> str:
+        """The preview of an image's content, with its object; returns the key."""
+        key = f"proxy_preview/800-{content_version * 6}/x_{file_id}_preview.jpg"
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=b"preview")
+        made = NewPreview(f"s3://{self.bucket}/{key}", "jpeg", 800, 600, 7)
+        self.catalog.record_preview(file_id, content_version, made)
+        return key
 
     def objects(self) -> set[str]:
         return {found["Key"] for found in self.s3.list_objects_v2(Bucket=self.bucket).get("Contents", [])}
@@ -221,6 +230,23 @@ def test_old_versions_go_after_their_time_and_what_is_current_stays(yard: Yard) 
     assert len(yard.rows("SELECT * FROM image_attempts WHERE called")) == 1  # what was paid stays
 
 
+def test_previews_go_with_the_last_that_was_made_of_their_content(yard: Yard) -> None:
+    [one] = yard.images("one")
+    yard.proxy("first", one)
+    old = yard.preview(one)
+    uri = f"s3://{yard.bucket}/in/one.jpg"
+    yard.catalog.register([NewImage(uri, "one.jpg", "image/jpeg", 8, "c2", datetime.now(UTC))])
+    yard.preview(one, "c2")
+    assert "old_previews" not in yard.maintain("retention", dry_run=False, retention_days=30)
+    yard.clock.ahead += timedelta(days=31)
+    before = yard.objects()
+    assert yard.maintain("retention", retention_days=30)["old_previews"] == 1
+    assert yard.objects() == before
+    assert yard.maintain("retention", dry_run=False, retention_days=30)["old_previews"] == 1
+    assert before - yard.objects() == {yard.key(one), old}
+    assert [row.content_version for row in yard.rows("SELECT content_version FROM image_previews")] == ["c2"]
+
+
 def test_an_object_that_a_newer_row_has_too_is_not_deleted_with_the_old_one(yard: Yard) -> None:
     [one] = yard.images("one")
     yard.proxy("first", one)
@@ -248,15 +274,17 @@ def test_forgetting_an_image_takes_all_that_was_made_of_it_and_leaves_its_origin
     one, two = yard.images("one", "two")
     process(yard.catalog, "words", one, two)
     yard.proxy("first", one, two, force=True)
+    previews = {yard.preview(one), yard.preview(one, "c0")}
+    yard.preview(two)
     before = yard.objects()
     counts = yard.maintain("deletion", file_ids_to_delete=(one,))
-    assert (counts["images"], counts["proxies"], counts["analyses"]) == (1, 2, 1)
+    assert (counts["images"], counts["proxies"], counts["previews"], counts["analyses"]) == (1, 2, 2, 1)
     assert (yard.objects(), yard.catalog.image(one) is not None) == (before, True)  # listed, not done
     counts = yard.maintain("deletion", file_ids_to_delete=(one,), dry_run=False)
-    assert counts["objects_deleted"] == 1
-    assert before - yard.objects() == {yard.key(one)}
+    assert counts["objects_deleted"] == 3
+    assert before - yard.objects() == {yard.key(one), *previews}
     assert yard.catalog.image(one) is None
-    for table in ("image_proxies", "image_analyses"):
+    for table in ("image_proxies", "image_analyses", "image_previews"):
         assert {row.file_id for row in yard.rows(f"SELECT file_id FROM {table}")} == {two}  # noqa: S608
     assert {row.source_file_id for row in yard.rows("SELECT source_file_id FROM files WHERE is_proxy")} == {two}
 
@@ -295,8 +323,11 @@ def test_two_streams_side_by_side() -> None:
     ("conf", "said"),
     [
         ({"dryrun": False}, "unknown param 'dryrun': did you mean dry_run?"),
-        ({"dry_run": "no"}, "dry_run: 'no' is not of type 'boolean'"),
+        ({"dry_run": "no"}, "dry_run: 'no' is not of type 'boolean'; type true or false"),
         ({"retention_days": 0}, "retention_days: 0 is less than the minimum of 1"),
+        ({"retention_days": 10**12}, "type a whole number from 1 to 36500"),
+        ({"grace_hours": 10**12}, "type a whole number from 1 to 8760"),
+        ({"file_ids_to_delete": [2**63]}, "whole numbers above 0, for example"),
         ({"file_ids_to_delete": ["1"]}, "file_ids_to_delete: '1' is not of type 'integer'"),
     ],
 )
@@ -304,3 +335,5 @@ def test_wrong_params_are_refused_before_anything_is_done(conf: dict[str, Any], 
     with pytest.raises(InvalidParams, match=said.replace("?", r"\?")):
         parse_maintenance_params(conf)
     assert parse_maintenance_params({}).dry_run
+    [file_id] = parse_maintenance_params({"file_ids_to_delete": [1.0]}).file_ids_to_delete
+    assert type(file_id) is int

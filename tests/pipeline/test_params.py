@@ -47,6 +47,7 @@ def test_stored_params_come_back_the_same() -> None:
         ({"max_cost_usd": float("nan")}, "max_cost_usd: nan is not a number"),
         ({"uploaded_from": "0001-01-01T00:00:00+14:00"}, "is not a time"),
         ({"limit": "ten"}, "limit: 'ten' is not of type"),
+        ({"file_ids": [2**63]}, "whole numbers above 0, for example [1, 2, 3]"),
         ({"target_short_side": 4000}, "target_short_side: 4000 is greater than the maximum of 2048"),
         ({"detail": "high"}, "detail: 'high' is not one of ['fixed', 'auto']"),
         ({"graphics_format": "bmp"}, "graphics_format: 'bmp' is not one of ['png', 'webp']"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from include.imaging import Limits
-from include.pipeline.settings import SettingsError, load_settings
+from include.pipeline.settings import SettingsError, load_settings, usable_settings
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,6 +25,11 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
     [
         ("IMAGE_PROXY_NOVA_CONCURRENCY", "lots", "IMAGE_PROXY_NOVA_CONCURRENCY"),
         ("IMAGE_PROXY_KEEP_ORIGINAL", "maybe", "'never', 'if_clean' or 'always'"),
+        ("IMAGE_PROXY_SCHEDULE", "bogus", "SCHEDULE: Value error, type a cron expression such as 0 * * * *"),
+        ("IMAGE_PROXY_SCHEDULE", "61 * * * *", "IMAGE_PROXY_SCHEDULE"),
+        ("IMAGE_PROXY_LATE_AFTER_SECONDS", "inf", "IMAGE_PROXY_LATE_AFTER_SECONDS"),
+        ("IMAGE_PROXY_INGEST_OVERLAP_SECONDS", "1e300", "IMAGE_PROXY_INGEST_OVERLAP_SECONDS"),
+        ("IMAGE_PROXY_INGEST_SCHEDULE", "often", "IMAGE_PROXY_INGEST_SCHEDULE"),
         ("IMAGE_PROXY_BUKET", "x", "unknown setting IMAGE_PROXY_BUKET; known are"),
         ("IMAGE_PROXY_SETTINGS_FILE", "/nowhere.toml", "/nowhere.toml, which is not a file"),
     ],
@@ -42,6 +47,29 @@ def test_a_misspelt_key_in_the_file_is_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("IMAGE_PROXY_SETTINGS_FILE", str(file))
     with pytest.raises(SettingsError, match="BUCKETT"):
         load_settings()
+
+
+@pytest.mark.parametrize("expression", ["*/15 * * * *", "@daily", "@quarterly", "0 6 * * mon-fri"])
+def test_what_airflow_takes_for_a_schedule_is_taken(expression: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGE_PROXY_SCHEDULE", expression)
+    assert load_settings().schedule == expression
+
+
+def test_a_wrong_schedule_leaves_the_usual_one_so_that_a_run_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGE_PROXY_SCHEDULE", "bogus")
+    assert usable_settings().schedule == "0 * * * *"
+
+
+@pytest.mark.parametrize("content", [b"bucket = [", b"bucket = '\xff'"])
+def test_a_file_that_is_no_toml_is_named_and_keeps_no_dag_from_being_parsed(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "image_proxy.toml"
+    file.write_bytes(content)
+    monkeypatch.setenv("IMAGE_PROXY_SETTINGS_FILE", str(file))
+    with pytest.raises(SettingsError, match=r"SETTINGS_FILE names .*image_proxy.toml, which cannot be read"):
+        load_settings()
+    assert usable_settings().schedule == "0 * * * *"
 
 
 def test_a_missing_bucket_says_how_to_set_it(monkeypatch: pytest.MonkeyPatch) -> None:

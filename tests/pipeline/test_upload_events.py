@@ -181,6 +181,8 @@ POISON = [
     event("x" * 1025),
     '{"Type": "Notification", "Message": "no"}',
     "[" * 100_000,
+    "1" * 5000,
+    event("half a character").replace("half+a+character", "\\ud800"),
 ]
 
 

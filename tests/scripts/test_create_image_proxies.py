@@ -143,6 +143,19 @@ def test_it_analyses_and_forces_with_params_of_the_pipeline(shell: Shell) -> Non
     assert "1 listed" in shell.run("--force", "--file-ids", f"{file_id}, 99999")[1]
 
 
+def test_proxies_come_first_however_the_stages_are_typed(shell: Shell) -> None:
+    shell.register(1)
+    code, output = shell.run("--set", 'stages=["analyse", "proxy"]')
+    assert (code, "1 analysed" in output) == (0, True), output
+
+
+def test_in_lazy_mode_an_analysis_makes_the_proxies_that_it_lacks(shell: Shell) -> None:
+    shell.register(1)
+    shell.env["IMAGE_PROXY_PROXY_MODE"] = "lazy"
+    code, output = shell.run("--stages", "analyse")
+    assert (code, "1 proxies made" in output, "1 analysed" in output) == (0, True, True), output
+
+
 def test_too_many_failures_are_exit_status_1_and_a_few_are_not(shell: Shell) -> None:
     shell.register(4)
     (shell.ground.pictures / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
@@ -161,7 +174,11 @@ def test_too_many_failures_are_exit_status_1_and_a_few_are_not(shell: Shell) -> 
         (["--stages", "resize"], {}, "'resize' is not one of"),
         (["--set", "qualty=90"], {}, "did you mean quality?"),
         (["--set", "quality"], {}, "type NAME=VALUE, for example quality=90"),
-        (["--file-ids", "one"], {}, "argument --file-ids"),
+        (["--file-ids", "one"], {}, "type whole numbers with commas between, for example 1,2,3, not 'one'"),
+        (["--file-ids", ""], {}, "type whole numbers with commas between"),
+        (["--file-ids", "9" * 20], {}, "is greater than the maximum"),
+        (["--catalog-url", "oracle://host/catalog"], {}, "the catalog is SQLite or PostgreSQL"),
+        (["--catalog-url", "sybase://host/catalog"], {}, "the catalog is SQLite or PostgreSQL"),
         (["--catalog-url", "what"], {}, "--catalog-url: Could not parse"),
         (["--catalog-url", "sqlite:///relative.db"], {}, "use an absolute one"),
         (["--catalog-url", "sqlite:////tmp/nowhere/at/all.db"], {}, "unable to open database file"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from typing import Any
 
@@ -14,6 +15,10 @@ from sqlalchemy.exc import OperationalError
 
 from include.catalog.errors import NotMigrated
 from tests.web.conftest import Web
+
+
+def cursor_of(*parts: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
 
 
 @pytest.mark.parametrize(
@@ -32,10 +37,17 @@ from tests.web.conftest import Web
         ("/files?after=%00", "invalid_cursor"),
         ("/files?after=W10", "invalid_cursor"),
         ("/files?uploaded_from=2026-11-01T00:00:00", "invalid_request"),
+        ("/files?uploaded_from=0001-01-01T00:00:00%2B14:00", "invalid_request"),
+        ("/files?uploaded_to=9999-12-31T23:59:59-14:00", "invalid_request"),
         ("/files?min_bytes=-1", "invalid_request"),
+        ("/files?name=%00", "invalid_request"),
+        ("/files?format=%00", "invalid_request"),
+        ("/files?job_id=%00", "invalid_request"),
+        (f"/files?after={cursor_of('2026-11-01T00:00:00+00:00', True, '')}", "invalid_cursor"),
         (f"/files?name={'x' * 201}", "invalid_request"),
         ("/savings?by=password", "invalid_request"),
         ("/failures?stage=both", "invalid_request"),
+        ("/failures?code=%00", "invalid_request"),
         ("/batch/no-such-job", "unknown_job"),
         ("/batch/a%20b", "invalid_request"),
         ("/nothing", "not_found"),
@@ -62,6 +74,8 @@ def test_a_wrong_question_is_a_problem_with_a_code(web: Web, path: str, code: st
         {"file_ids": [1], "uri": "s3://elsewhere/key"},
         {"filter": {"path": "/etc/passwd"}},
         {"filter": {"uploaded_from": "2026-11-01T00:00:00"}},
+        {"filter": {"uploaded_from": "0001-01-01T00:00:00+14:00"}},
+        {"filter": {"name": "a\0b"}},
         [],
         "text",
     ],

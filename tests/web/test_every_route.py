@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tests.web.conftest import ROOT, Web
+import pytest
+
+from tests.web.conftest import API, ROOT, Web
 
 READING = {"GET", "HEAD", "OPTIONS"}
 
@@ -61,6 +63,29 @@ def test_every_write_leaves_a_line_with_the_user(web: Web) -> None:
         lines = [line for line in web.audit() if line["event_log_id"] not in before]
         assert [line["owner"] for line in lines] == ["admin"], (method, path)
         assert lines[0]["dag_id"] == "image_proxy_pipeline"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"1" * 5000,
+        b'{"dag_id": ["x"]}',
+        b'{"dag_id": "another", "run_id": "another", "dag_run_id": "another", "task_id": "another"}',
+    ],
+    ids=lambda content: content[:20],
+)
+def test_a_body_does_not_say_where_its_audit_line_belongs(web: Web, content: bytes) -> None:
+    """Nor does one that cannot be read fail the request: this route has no body."""
+    path = f"{API}/files/{web.add()}/create-image-proxy"
+    places = {"run_id": "another", "task_id": "another", "logical_date": "24:99", "wait_seconds": "0"}
+    answer = web.ask("POST", path, content=content, params=places, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 202, answer.text
+    line = web.audit()[0]
+    assert (line["event"], line["owner"]) == ("image_proxy.create_proxy", "admin")
+    assert (line["dag_id"], line["run_id"], line["task_id"]) == ("image_proxy_pipeline", None, None)
 
 
 def test_every_answer_carries_the_headers(web: Web) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.catalog import making
 from tests.web.conftest import ROOT, Web
+from tests.web.test_single import Run
 
 PAGES = f"{ROOT}/pages"
 HTMX = {"HX-Request": "true"}
@@ -42,7 +43,17 @@ def test_htmx_gets_the_list_alone_and_follows_pages(web: Web) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["status=nonsense", "size=huge", "since=yesterday", "batch_id=x", "after=x", "name=" + "x" * 300]
+    "query",
+    [
+        "status=nonsense",
+        "size=huge",
+        "since=yesterday",
+        "until=9999-12-31",
+        "batch_id=x",
+        "after=x",
+        "name=%00",
+        "name=" + "x" * 300,
+    ],
 )
 def test_a_filter_that_the_form_does_not_offer_is_refused(web: Web, query: str) -> None:
     assert web.ask("GET", f"{PAGES}/?{query}").status_code == 422
@@ -110,3 +121,52 @@ def test_static_files_may_be_kept_by_their_version(web: Web) -> None:
     assert answer.headers["cache-control"].endswith("immutable")
     assert web.ask("GET", f"{PAGES}/static/..%2f__init__.py").status_code == 404
     assert web.ask("GET", f"{PAGES}/").headers["cache-control"] == "no-store"
+
+
+def test_what_was_quoted_is_analysed_however_many_they_are(web: Web) -> None:
+    """More than the thousand fields that a form may have."""
+    web.catalog.register([making.image(f"many-{n:04}", uri=f"s3://pictures/many/{n}.jpg") for n in range(1001)])
+    asked = {"everything": "true", "name": "many-"}
+    quote = web.ask("POST", f"{PAGES}/batch/analyse/quote", data=asked)
+    fields = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', quote.text))
+    answer = web.ask("POST", f"{PAGES}/batch/analyse", data=fields)
+    assert answer.status_code == 200, answer.text
+    assert "1,001 images" in answer.text
+    assert len(web.runs()[0]["conf"]["file_ids"]) == 1001
+
+
+@pytest.mark.parametrize("chosen", ["", "0", "one", "9" * 30, "9" * 5000, " ".join(map(str, range(1, 10_002)))])
+def test_an_order_that_no_quote_makes_is_refused(web: Web, chosen: str) -> None:
+    answer = web.ask("POST", f"{PAGES}/batch/analyse", data={"chosen": chosen, "max_cost_usd": "1"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+def test_a_form_has_the_bounds_of_the_api(web: Web) -> None:
+    for path in ("create-proxies", "analyse/quote"):
+        for wrong in ({"name": "x" * 240}, {"format": "x" * 30}):
+            answer = web.ask("POST", f"{PAGES}/batch/{path}", data={"everything": "true", **wrong})
+            assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize("wrong", [{"file_id": "9" * 20}, {"file_id": "0"}, {"file_id": "x"}, {"code": "a\0b"}])
+def test_a_retry_names_an_image_that_there_can_be(web: Web, wrong: dict[str, str]) -> None:
+    for path in ("retry", "retry/quote"):
+        answer = web.ask("POST", f"{PAGES}/failures/{path}", data={"stage": "proxy", **wrong})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+def test_a_list_of_failures_is_renewed_as_it_was_chosen(web: Web) -> None:
+    file_id = web.add()
+    Run(web, "fails-on-the-page", file_id).fail(file_id, "too_many_pixels")
+    text = page(web, "/failures?stage=proxy&code=too_many_pixels")
+    renewed = re.search(r'id="list" hx-get="([^"]+)"', text)
+    assert renewed is not None
+    assert renewed[1].replace("&amp;", "&").endswith("/failures?stage=proxy&code=too_many_pixels")
+
+
+def test_people_are_not_told_addresses_of_the_api(web: Web) -> None:
+    file_id = web.add()
+    Run(web, "done-on-the-page", file_id).proxy(file_id)
+    answer = web.ask("POST", f"{PAGES}/batch/create-proxies", data={"file_ids": [file_id]})
+    assert "nothing to do" in answer.text
+    assert "POST" not in answer.text

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from include.catalog.records import Stage
     from include.pipeline.settings import Settings
 
-NOTHING = "nothing to do: these images are done, being worked on, or failed before (POST /failures/retry tries those)"
+NOTHING = "nothing to do: these images are done, being worked on, or failed before, and tried again on request only"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

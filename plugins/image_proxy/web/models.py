@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from image_proxy.web.jobs import FINISHING, Job, JobState
+from image_proxy.web.values import InUtc, Storable
 from include.catalog.browse_records import (
     AnalysisEntry,
     AttemptEntry,
@@ -86,6 +87,8 @@ FileIds = Annotated[
     list[Annotated[int, Field(ge=1, le=MAX_ID)]],
     Field(min_length=1, max_length=MOST_FILES, description="Rows of the catalog's table `files`"),
 ]
+Text = Annotated[str, Storable]
+Moment = Annotated[AwareDatetime, InUtc]
 Cost = Annotated[float | None, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -99,12 +102,12 @@ class FilterBody(_Request):
     model_config = ConfigDict(title="FileFilter", extra="forbid", frozen=True)
 
     status: ImageStatus | None = None
-    format: str | None = Field(None, max_length=20)
+    format: Text | None = Field(None, max_length=20)
     min_bytes: int | None = Field(None, ge=0, le=MAX_ID)
     max_bytes: int | None = Field(None, ge=0, le=MAX_ID)
-    uploaded_from: AwareDatetime | None = None
-    uploaded_to: AwareDatetime | None = None
-    name: str | None = Field(None, max_length=200)
+    uploaded_from: Moment | None = None
+    uploaded_to: Moment | None = None
+    name: Text | None = Field(None, max_length=200)
 
     def as_filter(self) -> FileFilter:
         """Return the catalog's filter."""
@@ -142,7 +145,7 @@ class RetryBody(_Request):
 
     stage: Stage
     file_ids: FileIds | None = None
-    code: str | None = Field(None, max_length=100)
+    code: Text | None = Field(None, max_length=100)
     confirm: bool = Field(False, description="Needed for analyses: they cost")
     max_cost_usd: Cost = None
 

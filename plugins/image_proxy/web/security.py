@@ -8,7 +8,7 @@ checking ends in a refusal.
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -114,13 +114,40 @@ def audited(event: str) -> Any:
     write = action_logging(f"image_proxy.{event}")
 
     async def log_write(request: Request, session: SessionDep, user: GetUserDep) -> None:
-        named = {"dag_id": DAG_ID}
-        if "job_id" in request.path_params:
-            named["dag_run_id"] = request.path_params["job_id"]
-        request.scope["path_params"] = {**request.path_params, **named}
-        await write(request, session, user)
+        await write(_Audited(request), session, user)
 
     return Depends(log_write)
+
+
+class _Audited:
+    """A request as Airflow's audit log may read it.
+
+    The log takes from query and body under which DAG, run and task its line belongs, and what cannot be read fails it:
+    here these names come from the address alone, and a body that is no JSON is the route's own matter.
+    """
+
+    _PLACES = frozenset({"dag_id", "dag_run_id", "run_id", "task_id", "logical_date", "is_paused"})
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self.path_params = {**request.path_params, "dag_id": DAG_ID}
+        if "job_id" in request.path_params:
+            self.path_params["dag_run_id"] = request.path_params["job_id"]
+        self.query_params = self._without_places(request.query_params)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._request, name)
+
+    async def json(self) -> Any:
+        """Return the body without names of places; None for one that cannot be read."""
+        try:
+            body = await self._request.json()
+        except (ValueError, RecursionError):
+            return None
+        return self._without_places(body) if isinstance(body, dict) else None
+
+    def _without_places(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if name not in self._PLACES}
 
 
 async def _admit(request: Request) -> BaseUser:

@@ -6,6 +6,7 @@ import csv
 import io
 from dataclasses import asdict, dataclass
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
@@ -75,7 +76,9 @@ async def failures(
     if is_part(request):
         return render(request, "failures_list.html", **values)
     reasons = await run_in_threadpool(catalog.failure_reasons)
-    return render(request, "failures.html", current="failures", reasons=reasons, **values)
+    here = {"stage": stage and stage.value, "code": code, "after": after and after.text()}
+    query = urlencode({name: value for name, value in here.items() if value})  # the list stays what it is when renewed
+    return render(request, "failures.html", current="failures", reasons=reasons, query=query, **values)
 
 
 Group = Annotated[SavingsGroup, Query()]

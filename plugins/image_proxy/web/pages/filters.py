@@ -11,6 +11,7 @@ from fastapi import Depends, Form, Query
 
 from image_proxy.web.jobs import catalog_run_id
 from image_proxy.web.problems import Problem
+from image_proxy.web.values import Storable
 from include.catalog.browse_records import FileFilter, ImageStatus
 
 STATUSES = {
@@ -29,7 +30,7 @@ SIZES: dict[str, tuple[str, int | None, int | None]] = {
     "large": ("5 MB and more", 5_000_000, None),
 }
 
-Text = Annotated[str, Query(max_length=250)]
+Text = Annotated[str, Query(max_length=250), Storable]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +68,13 @@ class Filters:
         if self.batch_id and not (self.batch_id.isdecimal() and len(self.batch_id) < 8):  # noqa: PLR2004
             raise Problem(422, "invalid_request", "batch_id is a number")
         _, low, high = SIZES[self.size] if self.size else ("", None, None)
-        until = _day(self.until)
         return FileFilter(
             status=ImageStatus(self.status) if self.status else None,
             format=self.format or None,
             min_bytes=low,
             max_bytes=high,
             uploaded_from=_day(self.since),
-            uploaded_to=until + timedelta(days=1) if until else None,
+            uploaded_to=_day(self.until, after=1),
             name=self.name or None,
             run_id=catalog_run_id(self.job_id) if self.job_id else None,
             batch_id=int(self.batch_id) if self.batch_id else None,
@@ -97,7 +97,7 @@ def from_query(
     return Filters(name, status, format, size, since, until, kind, job_id, batch_id)
 
 
-FormText = Annotated[str, Form(max_length=250)]
+FormText = Annotated[str, Form(max_length=250), Storable]
 
 
 def from_form(
@@ -119,10 +119,11 @@ FiltersDep = Annotated[Filters, Depends(from_query)]
 FormFiltersDep = Annotated[Filters, Depends(from_form)]
 
 
-def _day(text: str) -> datetime | None:
+def _day(text: str, after: int = 0) -> datetime | None:
+    """The beginning of a day, or of that many days after it."""
     if not text:
         return None
     try:
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC) + timedelta(days=after)
+    except (ValueError, OverflowError):
         raise Problem(422, "invalid_request", "a day is written like 2026-11-22") from None

@@ -18,6 +18,7 @@ from image_proxy.web.problems import Problem
 from image_proxy.web.routers.batches import JobId
 from image_proxy.web.routers.files import CursorDep, FileId
 from image_proxy.web.security import DAG_ID, may_trigger
+from image_proxy.web.values import Storable
 from include.catalog.browse_records import Cursor
 from include.catalog.catalog import Catalog
 
@@ -37,8 +38,8 @@ async def images(request: Request, catalog: CatalogDep, wanted: FiltersDep, afte
 async def run(
     request: Request,
     catalog: CatalogDep,
-    dag_id: Annotated[str, Path(max_length=250)],
-    run_id: Annotated[str, Path(max_length=250)],
+    dag_id: Annotated[str, Path(max_length=250), Storable],
+    run_id: Annotated[str, Path(max_length=250), Storable],
     after: CursorDep,
 ) -> HTMLResponse:
     """The images of one DAG run: a tab on that run's page in Airflow."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Query, Request
-from pydantic import Field
+from fastapi.exceptions import RequestValidationError
+from pydantic import Field, ValidationError
 from starlette.responses import HTMLResponse
 
 from image_proxy.web import jobs
@@ -18,7 +19,8 @@ from image_proxy.web.pages.templates import render
 from image_proxy.web.problems import Problem
 from image_proxy.web.routers.batches import DeskDep, JobId
 from image_proxy.web.routers.files import FileId
-from image_proxy.web.security import CurrentUser, audited, may_change_runs
+from image_proxy.web.security import MAX_BODY_BYTES, CurrentUser, audited, may_change_runs
+from image_proxy.web.values import Storable
 from include.catalog.browse_records import FileEntry, ImageStatus
 from include.catalog.records import Stage
 from include.pipeline.params import PipelineParams
@@ -26,8 +28,12 @@ from include.pipeline.params import PipelineParams
 router = APIRouter()
 
 FileIds = Annotated[list[Annotated[int, Field(ge=1, le=MAX_ID)]], Form(max_length=MOST_FILES)]
+# The quote names up to 10,000 images, and a form has at most 1,000 fields: so they stand in one, with spaces between.
+Chosen = Annotated[str, Form(max_length=MAX_BODY_BYTES)]
 Everything = Annotated[bool, Form(description="Not the chosen images, but all that match the filter")]
 Shown = Annotated[str, Query(max_length=20)]
+Code = Annotated[Annotated[str, Storable] | None, Form(max_length=100)]
+OneFile = Annotated[int | None, Form(ge=1, le=MAX_ID)]
 Most = Annotated[float | None, Form(ge=0, allow_inf_nan=False)]
 NO_IDS: list[int] = []
 DONE = {"HX-Trigger": "dialog-done"}
@@ -75,9 +81,9 @@ def quote(
 
 
 @router.post("/batch/analyse", dependencies=[audited("analyse_batch")])
-def analyse(request: Request, desk: DeskDep, file_ids: FileIds, max_cost_usd: Most = None) -> HTMLResponse:
+def analyse(request: Request, desk: DeskDep, chosen: Chosen, max_cost_usd: Most = None) -> HTMLResponse:
     """Start a run that calls Nova, for no more than was shown."""
-    ids = desk.chosen(BatchBody(file_ids=file_ids))
+    ids = desk.chosen(_checked({"file_ids": chosen.split()}))
     return _started(request, desk.analyse(ids, confirm=True, max_cost_usd=max_cost_usd))
 
 
@@ -85,8 +91,8 @@ def analyse(request: Request, desk: DeskDep, file_ids: FileIds, max_cost_usd: Mo
 def quote_retry(
     request: Request,
     desk: DeskDep,
-    code: Annotated[str | None, Form(max_length=100)] = None,
-    file_id: Annotated[int | None, Form(ge=1, le=MAX_ID)] = None,
+    code: Code = None,
+    file_id: OneFile = None,
 ) -> HTMLResponse:
     """Say what trying failed analyses again would cost."""
     ids = None if file_id is None else [file_id]
@@ -100,12 +106,12 @@ def retry(
     request: Request,
     desk: DeskDep,
     stage: Annotated[Stage, Form()],
-    code: Annotated[str | None, Form(max_length=100)] = None,
-    file_id: Annotated[str, Form(max_length=20, pattern=r"^\d*$")] = "",
+    code: Code = None,
+    file_id: OneFile = None,
     max_cost_usd: Most = None,
 ) -> HTMLResponse:
     """Try failures again: one, those with a code, or all of a stage. Analyses come here from their quote only."""
-    ids = [int(file_id)] if file_id else None
+    ids = None if file_id is None else [file_id]
     confirm = max_cost_usd is not None
     return _started(
         request, desk.retry(stage, file_ids=ids, code=code or None, confirm=confirm, max_cost_usd=max_cost_usd)
@@ -145,12 +151,20 @@ def _body(filters: Filters, file_ids: list[int], everything: bool) -> BatchBody:
     if not everything:
         if not file_ids:
             raise Problem(422, "nothing_chosen", "choose at least one image")
-        return BatchBody(file_ids=file_ids)
+        return _checked({"file_ids": file_ids})
     wanted = filters.as_filter()
     if wanted.run_id is not None:
         raise Problem(422, "invalid_request", "choose the images of a run on its list")
     names = ("status", "format", "min_bytes", "max_bytes", "uploaded_from", "uploaded_to", "name")
-    return BatchBody.model_validate({"filter": {name: getattr(wanted, name) for name in names}})
+    return _checked({"filter": {name: getattr(wanted, name) for name in names}})
+
+
+def _checked(body: dict[str, object]) -> BatchBody:
+    """What a form asks for has the bounds of the API's own body, and is refused in the same words."""
+    try:
+        return BatchBody.model_validate(body)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
 
 
 def _started(request: Request, answer: BatchModel) -> HTMLResponse:

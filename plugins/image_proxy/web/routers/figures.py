@@ -9,13 +9,13 @@ from fastapi import APIRouter, Query
 from image_proxy.web.deployment import CatalogDep
 from image_proxy.web.models import FailuresModel
 from image_proxy.web.problems import documented
-from image_proxy.web.routers.files import CursorDep, Limit
+from image_proxy.web.routers.files import CursorDep, Limit, Text
 from include.catalog.browse_records import FailureReason, Savings, SavingsGroup
 from include.catalog.records import Stage
 
 router = APIRouter(prefix="/api", tags=["figures"])
 
-Code = Annotated[str | None, Query(max_length=100, description="Only failures with this code")]
+Code = Annotated[Text | None, Query(max_length=100, description="Only failures with this code")]
 
 
 @router.get("/savings", operation_id="get_savings", responses=documented(401, 403, 422))

@@ -11,25 +11,28 @@ from image_proxy.web.deployment import CatalogDep
 from image_proxy.web.jobs import catalog_run_id
 from image_proxy.web.models import MAX_ID, FileDetailModel, FilePageModel
 from image_proxy.web.problems import Problem, documented
+from image_proxy.web.values import InUtc, Storable
 from include.catalog.browse_records import Cursor, FileFilter, ImageStatus, InvalidCursor
 
 router = APIRouter(prefix="/api/files", tags=["files"])
 
 MAX_PAGE = 200
 FileId = Annotated[int, Path(ge=1, le=MAX_ID, description="Row of the catalog's table `files`")]
+Text = Annotated[str, Storable]
+Moment = Annotated[datetime, InUtc]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Rows of a page")]
 After = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before")]
 
 
 def file_filter(
     status: ImageStatus | None = None,
-    format: Annotated[str | None, Query(max_length=20, description="Of the original: jpeg, png, ...")] = None,
+    format: Annotated[Text | None, Query(max_length=20, description="Of the original: jpeg, png, ...")] = None,
     min_bytes: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,
     max_bytes: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,
-    uploaded_from: Annotated[datetime | None, Query(description="Inclusive, with a UTC offset")] = None,
-    uploaded_to: Annotated[datetime | None, Query(description="Exclusive, with a UTC offset")] = None,
-    name: Annotated[str | None, Query(max_length=200, description="Part of the file name")] = None,
-    job_id: Annotated[str | None, Query(max_length=250, description="Only images of this run")] = None,
+    uploaded_from: Annotated[Moment | None, Query(description="Inclusive, with a UTC offset")] = None,
+    uploaded_to: Annotated[Moment | None, Query(description="Exclusive, with a UTC offset")] = None,
+    name: Annotated[Text | None, Query(max_length=200, description="Part of the file name")] = None,
+    job_id: Annotated[Text | None, Query(max_length=250, description="Only images of this run")] = None,
     images_only: Annotated[bool, Query(description="Leave out videos and documents")] = True,
 ) -> FileFilter:
     """Return the filter that a request's query asks for; pages take it as well."""

@@ -114,7 +114,7 @@ def _present(wanted: _Wanted, key: WorkKey, find: Finder) -> Any:
     if file is None:
         raise Problem(404, "unknown_file", f"there is no image {wanted.file_id}")
     if not file.is_image:
-        raise Problem(422, "not_an_image", f"file {wanted.file_id} is {file.media_type}")
+        raise Problem(422, "not_an_image", f"file {wanted.file_id} is {file.media_type or 'of no known type'}")
     done = find(wanted.catalog, wanted.file_id, key)
     if done is None:
         _refuse_busy(file)
@@ -151,7 +151,7 @@ def _failed(row: ProxyEntry | AnalysisEntry) -> bool:
     if row.next_try_at is None or row.next_try_at > jobs.now():
         again = "it is not tried again by itself" if row.next_try_at is None else f"tried again from {row.next_try_at}"
         job_id = row.run_id.removeprefix(f"{jobs.DAG_ID}/")
-        detail = f"{row.message}; {again}: POST /failures/retry tries now"
+        detail = f"{row.message}; {again}: POST /api/failures/retry tries now"
         raise Problem(422, row.code or "failed", detail, job_id=job_id)
     return True
 

@@ -13,7 +13,7 @@
   });
 
   // -- selection ------------------------------------------------------------------------------------------------
-  const BOXES = ".card input[name=file_ids]"; // the dialog names its images in hidden fields of the same name
+  const BOXES = ".card input[name=file_ids]";
   const chosen = () => all(`${BOXES}:checked`);
   function showSelection() {
     const bar = document.getElementById("selection");
