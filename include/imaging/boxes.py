@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from include.imaging import profiles
-from include.imaging.errors import CorruptImage, TruncatedImage
+from include.imaging.errors import CorruptImage, TruncatedImage, UnsupportedFormat
 from include.imaging.recipe import Limits
 from include.imaging.structure import MAX_PARTS, Structure, check_pixels, read_at, size_of
 
@@ -113,6 +113,55 @@ def walk_jp2(file: BinaryIO, limits: Limits) -> Structure:
     if bits is None:
         raise TruncatedImage("the JPEG 2000 file ends before its picture; copy it again")
     return Structure(has_metadata=True, bits=bits, exif=exif, icc=icc)
+
+
+_SIZE, _QUANTISATION, _ONE_QUANTISATION, _TILE_PART = 0xFF51, 0xFF5C, 0xFF5D, 0xFF90
+_COMPONENTS_AT = 36  # of what follows the size marker's length: three bytes each, the first their depth
+_ONE_BYTE_COMPONENTS = 256
+_LARGEST_EXPONENT = 0x1F << 3  # in the upper five bits of each step's first byte
+
+
+def _codestream_start(file: BinaryIO) -> int:
+    if read_at(file, 0, 4) == _CODESTREAM:
+        return 0
+    return next(box.body for box in _boxes(file, 0, size_of(file)) if box.kind == b"jp2c")
+
+
+def _halve_steps(body: bytearray, at: int) -> None:
+    """Make quantisation steps half as large, which is one more to each exponent, and one guard bit less for it."""
+    if not body[at] & 0x1F:  # reversible: there are no steps
+        return
+    if not body[at] >> 5 or max(body[at + 1 :: 2], default=0) >= _LARGEST_EXPONENT:
+        raise UnsupportedFormat("a rare variant of JPEG 2000 that is not read; export it at 8 bits a channel")
+    body[at] -= 1 << 5
+    for step in range(at + 1, len(body), 2):
+        body[step] += 1 << 3
+
+
+def squeezed_jp2(file: BinaryIO) -> tuple[bytes | tuple[int, int], ...]:
+    """A JPEG 2000 file of the same picture in which black is a quarter and white three quarters of the range.
+
+    Its header alone is another: each channel is said to have a bit more, which moves the middle, and the steps of
+    quantisation, which count from the depth, half their size. For what decodes the real one already.
+    """
+    start = _codestream_start(file)
+    position, components = start + 2, 0
+    header = bytearray(read_at(file, start, 2))
+    while True:
+        marker, length = struct.unpack(">HH", read_at(file, position, 4))
+        if marker == _TILE_PART:
+            return (0, start), bytes(header), (position, size_of(file))
+        body = bytearray(read_at(file, position + 4, max(0, length - 2)))
+        if marker == _SIZE:
+            components = int.from_bytes(body[_COMPONENTS_AT - 2 : _COMPONENTS_AT], "big")
+            for at in range(_COMPONENTS_AT, len(body), 3):
+                body[at] += 1
+        elif marker == _QUANTISATION:
+            _halve_steps(body, 0)
+        elif marker == _ONE_QUANTISATION:
+            _halve_steps(body, 1 if components <= _ONE_BYTE_COMPONENTS else 2)
+        header += struct.pack(">HH", marker, length) + body
+        position += 2 + length
 
 
 # -- JPEG XL (codestream: ISO/IEC 18181-1) -----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import math
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from PIL import Image, ImageFilter, ImageMath, features
 from PIL.JpegImagePlugin import zigzag_index
@@ -18,6 +19,7 @@ from include.imaging import color
 from include.imaging.classify import flatness
 from include.imaging.errors import CorruptImage
 from include.imaging.inspection import decoding
+from include.imaging.jp2 import with_its_white
 from include.imaging.memory import check_room
 from include.imaging.pieces import Pieces
 from include.imaging.records import ImageInfo
@@ -97,9 +99,12 @@ def decode(image: Image.Image, plan: Plan) -> Image.Image:
         if plan.info.format == "tiff":
             image.info.pop("xmp", None)  # or an orientation in XMP, which nobody else follows, turns it on loading
             _leave_deep_planes_to_libtiff(image, plan)
+        file: Any = getattr(image, "fp", None)
         image.load()
         if image.size != plan.size_as_decoded and plan.info.format != "jpeg":
             raise CorruptImage(f"the header says {plan.size_as_decoded}, the picture is {image.size} pixels")
+        if plan.info.format == "jp2" and plan.info.bits > 8 and not image.mode.startswith("I"):  # noqa: PLR2004
+            return with_its_white(image, file)
     return image
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import random
 import struct
@@ -122,6 +123,37 @@ def test_jpeg_2000_modes(tmp_path: Path, mode: str) -> None:
     fill: Any = {"L": 77, "LA": (77, 255), "RGBA": (77, 77, 77, 255), "I;16": 77 * 257}[mode]
     image = _proxy(tmp_path, _saved(Image.new(mode, (300, 300), fill), "JPEG2000"))
     assert near(image.getpixel((9, 9)), (77, 77, 77), 2)
+
+
+# 16 x 16 of RGBA at 12 bits, which Pillow does not write: white, (128, 0, 0) and black columns of 8, 4 and 4, the
+# upper half of it half transparent.
+_TWELVE_BITS = {
+    "reversible": (
+        "/0//UQAyAAAAAAAQAAAAEAAAAAAAAAAAAAAAEAAAABAAAAAAAAAAAAAECwEBCwEBCwEBCwEB/1IADAAAAAEAAQQEAAH/XAAHQGBoaHD/"
+        "kAAKAAAAAAF2AAH/k9/hYCIYCis2JWBU3yP4SEEa+UAxomvo6x6yIpCDnnYnuXNefG1afsRzYfmw/Nh+bD82H5sPzYfmw/Nh+bD82H5s"
+        "PzYfmw/Nh+bD82H5sPzYfmw/Nh+bD82H5sPf4WwiF4CFJZAUhTh1AMIibcYAYEFPaUebD82H5sPzYfmw/Nh+bD82H5sPzYfmw/Nh+bD8"
+        "2H5sPzYfmw/Nh+bD82H5sPzYfmw/Nh+bD82H5sPzYfmw/Nh+bD82H5sP3+FsIheAhSWQFIU4dQDCIm3GAGBBT2lHmw/Nh+bD82H5sPzY"
+        "fmw/Nh+bD82H5sPzYfmw/Nh+bD82H5sPzYfmw/Nh+bD82H5sPzYfmw/Nh+bD82H5sPzYfmw/Nh+bD8/kqDu5DseBbwLHM6lbNkBv+hGw"
+        "ofVz4gAejkgAYjkgATjkgALTkgAGnwf/f8fyDAAiF5I8b8LP8AoAIhoPKF/P8AoAIhoPKF+h+wIAANTAW//Z"
+    ),
+    "irreversible": (
+        "/0//UQAyAAAAAAAQAAAAEAAAAAAAAAAAAAAAEAAAABAAAAAAAAAAAAAECwEBCwEBCwEBCwEB/1IADgECAAEAAQQEAACIiP9cAAtCaCR3"
+        "03fTd2L/kAAKAAAAAAEzAAH/k995uCIZ3tyyB7mnkVXQkI6a6soJgBW1PaS29uYwBjzXk7rzkKwKQIfenZoVc5Ac1590Huk631tLq2nf"
+        "kbgiGd60O9FIGX2g3iSuX3E/QArao3ylu7iEZgl9nVhQwWXHYZ+H3VW1afsE11cUMSnvAaWLP8fC35G4IhnetDvRSBl9oN4krl9xP0AK"
+        "2qN8pbu4hGYJfZ1YUMFlx2Gfh91VtWn7BNdXFDEp7wGliz/Hws+weDu5DseCL/GZ1FGCCRuEEigN+e/SYwkJQD1OCYlKdsPpLAAiF5I8"
+        "bUIKU6g+vZySXnx3gJrEcNcbx9ggACIaDxgE7Cm4hA0rb3hmlnHH2CAAIhoPGATsKbiEDStveGaWcaH2CAAA1MeJ1oMBs6qpcAXUyznP"
+        "/9k="
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", _TWELVE_BITS)
+def test_jpeg_2000_deeper_than_8_bits_keeps_its_white(tmp_path: Path, kind: str) -> None:
+    """Pillow rounds it to 256, which is 0: lights came out as holes, and what was opaque as invisible."""
+    image = _proxy(tmp_path, base64.b64decode(_TWELVE_BITS[kind]))
+    for left, colour in ((2, (255, 255, 255)), (10, (128, 0, 0)), (14, (0, 0, 0))):
+        assert near(image.getpixel((left, 4)), (*colour, 128), 4)
+        assert near(image.getpixel((left, 12)), (*colour, 255), 4)
 
 
 def _jp2_box(kind: bytes, body: bytes) -> bytes:
