@@ -287,15 +287,72 @@ def test_16_bit_planes_that_lie_apart(tmp_path: Path) -> None:
         assert near(_proxy(tmp_path, content).getpixel((column, 5)), expected, 1)
 
 
+def test_16_bit_planes_that_lie_on_their_side(tmp_path: Path) -> None:
+    picture = pictures.stored(corners(48, 32), 6)
+    planes = [bytes(level for level in plane.tobytes() for _ in range(2)) for plane in picture.split()]
+    content = pictures.tiff_bytes(picture.size, 3, planes, depth=16, planar=2, more={274: ("H", [6])})
+    image = _proxy(tmp_path, content)
+    assert image.size == (48, 32)
+    assert _upright(image, 3)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["as it is", "deflated"])
+def test_lab_in_planes(tmp_path: Path, packed: bool) -> None:
+    planes = [bytes([level % 256]) * 1024 for level in (138, 70, -50)]
+    apart = [zlib.compress(plane) if packed else plane for plane in planes]
+    content = pictures.tiff_bytes(SIZE, 3, apart, photometric=8, planar=2, compression=8 if packed else 1)
+    together = pictures.tiff_bytes(SIZE, 3, [b"".join(map(bytes, zip(*planes, strict=True)))], photometric=8)
+    expected = _proxy(tmp_path, together).getpixel((5, 5))
+    assert near(_proxy(tmp_path, content).getpixel((5, 5)), expected, 1)  # type: ignore[arg-type]
+
+
+def test_gray_and_alpha_in_planes_are_refused(tmp_path: Path) -> None:
+    """Their alpha is not read, and the picture would come out invisible."""
+    planes = [zlib.compress(bytes([level]) * 1024) for level in (77, 255)]
+    more = {338: ("H", [2])}
+    content = pictures.tiff_bytes(SIZE, 2, planes, photometric=1, planar=2, compression=8, more=more)
+    assert _code(tmp_path, content) == "unsupported_format"
+
+
+def test_a_colour_map_in_8_bits(tmp_path: Path) -> None:
+    colours = [*(value // 2 for value in range(256)), *range(256), *reversed(range(256))]
+    content = pictures.tiff_bytes(SIZE, 1, [bytes([200]) * 1024], photometric=3, more={320: ("H", colours)})
+    assert near(_proxy(tmp_path, content).getpixel((5, 5))[:3], (100, 200, 55), 1)  # type: ignore[index]
+
+
 @pytest.mark.parametrize(
     ("code", "sample_format", "value", "gray"),
-    [("f", 3, 0.25, 64), ("i", 2, 40_000, 156), ("f", 3, 51.0, 51), ("i", 2, 204, 204)],
+    [("f", 3, 0.25, 64), ("i", 2, 40_000, 156), ("f", 3, 51.0, 51), ("i", 2, 204, 204), ("I", 1, 204, 204)],
 )
 def test_32_bit_gray_tiff(tmp_path: Path, code: str, sample_format: int, value: float, gray: int) -> None:
     content = pictures.tiff_bytes(
         SIZE, 1, [struct.pack(f"<{code}", value) * 1024], depth=32, photometric=1, sample_format=sample_format
     )
     assert near(_proxy(tmp_path, content).getpixel((5, 5)), (gray,) * 3, 1)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("packed", [False, True], ids=["as it is", "deflated"])
+@pytest.mark.parametrize(
+    ("code", "sample_format", "white"),
+    [("f", 3, 1.0), ("i", 2, 2**31 - 1), ("h", 2, 2**15 - 1), ("H", 1, 2**16 - 1), ("I", 1, 2**32 - 1)],
+)
+def test_deep_gray_in_either_byte_order(
+    tmp_path: Path, order: str, packed: bool, code: str, sample_format: int, white: float
+) -> None:
+    """What libtiff unpacks was turned round once too often; without a sign, the brighter half became the darkest."""
+    whole = int if white > 1 else float
+    row = b"".join(struct.pack(f"{order}{code}", whole(white * column / 31)) for column in range(32))
+    pixels = zlib.compress(row * 32) if packed else row * 32
+    content = pictures.tiff_bytes(
+        SIZE, 1, [pixels], depth=8 * struct.calcsize(code), photometric=1, sample_format=sample_format, order=order,
+        compression=8 if packed else 1,
+    )  # fmt: skip
+    if (order, code) == (">", "I"):  # Pillow does not read them
+        assert _code(tmp_path, content) == "unsupported_format"
+        return
+    image = _proxy(tmp_path, content)
+    assert all(near(image.getpixel((column, 9)), (column * 255 // 31,) * 3, 4) for column in range(32))
 
 
 def test_a_variant_that_is_not_read_is_not_called_corrupt(tmp_path: Path) -> None:
