@@ -34,6 +34,7 @@ from include.imaging.structure import Structure, check_pixels
 _ORIENTATION = 274  # TIFF 6.0 and EXIF
 _BITS_PER_SAMPLE, _STRIP_OFFSETS, _STRIP_BYTES, _SUB_IFDS = 258, 273, 279, 330
 _TILE_OFFSETS, _TILE_BYTES, _NEW_SUBFILE_TYPE, _DNG_VERSION = 324, 325, 254, 50706
+_PLANAR_CONFIGURATION, _PLANES_APART = 284, 2
 _EXIF_IFD, _INTEROPERABILITY_IFD, _COLOUR_SPACE = 34665, 40965, 40961
 _IS_SRGB, _IS_ADOBE_RGB = 1, 2  # of the colour spaces; cameras mostly say 65535 and "R03" instead of 2 (DCF 2.0)
 SWAPPING = (5, 6, 7, 8)  # orientations that exchange width and height
@@ -143,6 +144,18 @@ def _check_tiff(picture: Image.Image, size_bytes: int) -> None:
         known = zip(tags.get(offsets, ()), tags.get(lengths, ()), strict=False)
         if any(offset >= size_bytes or offset + length > size_bytes for offset, length in known):
             raise TruncatedImage("the TIFF ends before its pixel data does; copy the file again")
+    _check_tiff_parts(picture)
+
+
+def _check_tiff_parts(picture: Image.Image) -> None:
+    """Refuse an uncompressed TIFF that does not say where all of its pixels are: Pillow leaves the others black, or
+    takes the file's first bytes for them. libtiff sees for itself what a compressed one lacks."""
+    tags, tiles = picture.tag_v2, picture.tile  # type: ignore[attr-defined]
+    planes = len(picture.getbands()) if tags.get(_PLANAR_CONFIGURATION) == _PLANES_APART else 1
+    covered = sum((right - left) * (bottom - top) for _, (left, top, right, bottom), _, _ in tiles)
+    listed = tags.get(_STRIP_OFFSETS) or tags.get(_TILE_OFFSETS) or ()
+    if tiles and tiles[0].codec_name == "raw" and (covered < planes * picture.width * picture.height or 0 in listed):
+        raise TruncatedImage("the TIFF does not say where all of its pixels are; copy the file again")
 
 
 def _bits(picture: Image.Image, structure: Structure) -> int:

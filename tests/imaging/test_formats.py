@@ -355,6 +355,25 @@ def test_deep_gray_in_either_byte_order(
     assert all(near(image.getpixel((column, 9)), (column * 255 // 31,) * 3, 4) for column in range(32))
 
 
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("planar", [1, 2])
+def test_strips_that_are_not_listed(tmp_path: Path, planar: int, depth: int) -> None:
+    """They would be black, or what stands at the beginning of the file."""
+    strips = [bytes([99]) * (32 * 8 * depth // 8 * (3 if planar == 1 else 1))] * (4 if planar == 1 else 12)
+    how = {"planar": planar, "rows": 8, "depth": depth}
+    for kept in (1, 2, len(strips) - 1):
+        assert _code(tmp_path, pictures.tiff_bytes(SIZE, 3, strips[:kept], **how)) == "truncated"
+    nowhere = {273: ("I", [8] * (len(strips) - 1) + [0])}
+    assert _code(tmp_path, pictures.tiff_bytes(SIZE, 3, strips, **how, more=nowhere)) == "truncated"
+    assert near(_proxy(tmp_path, pictures.tiff_bytes(SIZE, 3, strips, **how)).getpixel((20, 30)), (99, 99, 99), 1)
+
+
+def test_tiles_that_are_not_listed(tmp_path: Path) -> None:
+    tiles = [bytes([99]) * (16 * 16 * 3)] * 6
+    assert _code(tmp_path, pictures.tiff_bytes((40, 32), 3, tiles[:5], tile=16)) == "truncated"
+    assert near(_proxy(tmp_path, pictures.tiff_bytes((40, 32), 3, tiles, tile=16)).getpixel((39, 31)), (99, 99, 99), 1)
+
+
 def test_a_variant_that_is_not_read_is_not_called_corrupt(tmp_path: Path) -> None:
     pixel = struct.pack("<3f", 0.1, 0.2, 0.3)
     content = pictures.tiff_bytes(SIZE, 3, [pixel * 1024], depth=32, sample_format=3)
