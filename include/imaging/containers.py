@@ -19,9 +19,17 @@ from include.imaging.structure import MAX_PARTS, Part, Structure, check_frames, 
 
 # -- JPEG (ITU-T T.81, annex B) ----------------------------------------------------------------------------------------
 
-_SOS, _EOI, _DRI, _APP0, _APP2, _APP14, _COMMENT = b"\xda", b"\xd9", b"\xdd", b"\xe0", b"\xe2", b"\xee", b"\xfe"
+_SOS, _EOI, _DRI, _APP0, _APP2, _APP14 = b"\xda", b"\xd9", b"\xdd", b"\xe0", b"\xe2", b"\xee"
 _SEQUENTIAL, _PROGRESSIVE = (b"\xc0", b"\xc1"), b"\xc2"
 _FRAME_HEADERS = frozenset(bytes([marker]) for marker in range(0xC0, 0xD0)) - {b"\xc4", b"\xc8", b"\xcc"}
+_NEEDED = _FRAME_HEADERS | {
+    b"\xc4",
+    b"\xcc",
+    b"\xdb",
+    _DRI,
+    _SOS,
+    _EOI,
+}  # and the tables of Huffman and arithmetic codes
 _STANDALONE = frozenset(bytes([marker]) for marker in (0x01, *range(0xD0, 0xD9)))
 # In entropy-coded data a marker is 0xFF before anything but a stuffed zero, a fill byte, or a restart marker where
 # restarts were announced: where they were not, decoders stop there.
@@ -83,9 +91,7 @@ def is_jpeg_metadata(data: bytes, part: Part) -> bool:
     """Whether this segment says something about the picture that is not needed to decode it: EXIF, XMP, IPTC, comments,
     thumbnails, the index of further pictures, makers' notes. Neither a plain JFIF header, the Adobe segment (it says
     how CMYK is stored) nor a colour profile is."""
-    if part.kind == _COMMENT:
-        return True
-    if not _APP0 <= part.kind <= b"\xef" or is_jpeg_icc(data, part):
+    if part.kind in _NEEDED or is_jpeg_icc(data, part):
         return False
     payload = jpeg_payload(data, part)
     plain_jfif = part.kind == _APP0 and payload.startswith(b"JFIF\0") and len(payload) <= 14  # noqa: PLR2004
@@ -164,10 +170,16 @@ def _walk_jpeg(file: BinaryIO, limits: Limits) -> Structure:
 # -- PNG (W3C, third edition) ------------------------------------------------------------------------------------------
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# What decides the pixels and their colour, or carries nothing that a person could have written there.
+# What decides the pixels and their colour, or carries nothing that a person could have written there. Not the suggested
+# palettes (sPLT), whose names are free text.
 PNG_PICTURE = frozenset(
-    b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB sBIT cICP mDCV cLLI bKGD hIST sPLT pHYs acTL fcTL fdAT iCCP".split()
+    b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB sBIT cICP mDCV cLLI bKGD hIST pHYs acTL fcTL fdAT iCCP".split()
 )
+# The most bytes of those that have a length of their own: more is something else under their name.
+_PNG_LONGEST = {
+    b"PLTE": 768, b"tRNS": 256, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"sBIT": 4, b"cICP": 4, b"mDCV": 24, b"cLLI": 8,
+    b"bKGD": 6, b"hIST": 512, b"pHYs": 9,
+}  # fmt: skip
 # All that Pillow gets: anything else is optional, and broken, bombed or merely long it would make Pillow refuse.
 PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _PNG_COLOUR = frozenset({b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"})
@@ -191,6 +203,12 @@ def png_chunks(file: BinaryIO) -> Iterator[Part]:
             return
         position = end
     raise CorruptImage("the PNG has more than a million chunks")
+
+
+def is_png_metadata(part: Part) -> bool:
+    """Whether this chunk says something about the picture that is not needed to show it."""
+    longest = _PNG_LONGEST.get(part.kind)
+    return part.kind not in PNG_PICTURE or (longest is not None and part.end - part.start - 12 > longest)
 
 
 def _png_profile(chunk: bytes) -> bytes | None:
@@ -225,8 +243,8 @@ def _walk_png(file: BinaryIO, limits: Limits) -> Structure:
     shown: list[tuple[int, int]] = [(0, len(PNG_SIGNATURE))]
     for part in png_chunks(file):
         body, length = part.start + 8, part.end - part.start - 12
-        metadata = metadata or part.kind not in PNG_PICTURE
-        if part.kind in PNG_PIXELS:
+        metadata = metadata or is_png_metadata(part)
+        if part.kind in PNG_PIXELS and not is_png_metadata(part):
             if shown[-1][1] == part.start:
                 shown[-1] = (shown[-1][0], part.end)
             else:
@@ -261,7 +279,11 @@ def webp_chunks(file: BinaryIO) -> Iterator[Part]:
     end_of_riff = 8 + int.from_bytes(read_at(file, 4, 4), "little")
     if end_of_riff > size_of(file):
         raise TruncatedImage("the WebP file is shorter than its header says; copy it again")
-    position = 12
+    yield from webp_chunks_between(file, 12, end_of_riff)
+
+
+def webp_chunks_between(file: BinaryIO, position: int, end_of_riff: int) -> Iterator[Part]:
+    """As `webp_chunks`, between two positions: a frame of an animation holds chunks too."""
     for _ in range(MAX_PARTS):
         if position + 8 > end_of_riff:
             return
@@ -294,7 +316,8 @@ def _walk_webp(file: BinaryIO, limits: Limits) -> Structure:
         width, height = _webp_size(file, part)
         check_pixels(width, height, limits)  # the decoder makes room for all of them when it opens the file
         end = part.end
-    metadata = any(kind not in WEBP_PICTURE for kind in kinds) or end < size_of(file)
+    behind = kinds[:1] != [b"VP8X"] and len(kinds) > 1  # a simple file is one chunk
+    metadata = behind or any(kind not in WEBP_PICTURE for kind in kinds) or end < size_of(file)
     return Structure(frames=max(1, kinds.count(b"ANMF")), has_metadata=metadata, bits=8)
 
 
