@@ -29,7 +29,7 @@ from include.imaging.formats import SNIFF_BYTES, Format, sniff
 from include.imaging.pieces import Pieces
 from include.imaging.recipe import Limits
 from include.imaging.records import ImageInfo
-from include.imaging.structure import Structure, check_pixels
+from include.imaging.structure import Structure, check_frames, check_pixels
 
 _ORIENTATION = 274  # TIFF 6.0 and EXIF
 _BITS_PER_SAMPLE, _STRIP_OFFSETS, _STRIP_BYTES, _SUB_IFDS = 258, 273, 279, 330
@@ -215,6 +215,7 @@ def opened(path: str | Path, limits: Limits) -> Iterator[tuple[BinaryIO, Image.I
             if kind.name == "tiff":
                 _check_tiff(picture, size_bytes)
             info = _describe(picture, kind, structure, size_bytes)
+            check_frames(info.frames, limits)  # of AVIF and HEIF only their decoders know them
         with picture:
             yield file, picture, info
 

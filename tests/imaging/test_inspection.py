@@ -143,6 +143,23 @@ def test_frames_of_each_kind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["heif", pytest.param("avif", marks=pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF"))],
+)
+def test_frames_that_only_decoders_count(tmp_path: Path, name: str) -> None:
+    path, frames = tmp_path / "a", [Image.new("RGB", (64, 64), (shade, 0, 0)) for shade in (10, 90, 200)]
+    if name == "heif":
+        file = pillow_heif.HeifFile()
+        for frame in frames:
+            file.add_from_pillow(frame)
+        file.save(path)
+    else:
+        frames[0].save(path, "AVIF", save_all=True, append_images=frames[1:])
+    assert inspect_image(path).frames == 3
+    assert _code(path, Limits(max_frames=2)) == "too_many_frames"
+
+
+@pytest.mark.parametrize(
     ("content", "named"),
     [
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "PostScript"),
