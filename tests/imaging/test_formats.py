@@ -218,6 +218,20 @@ def test_jpeg_xl_with_transparency(tmp_path: Path, jxl: dict[str, bytes]) -> Non
     assert near(image.getpixel((20, 20)), (*CORNERS["top left"], 255))
 
 
+# 16 x 16 of linear gray 99/255 and alpha 200/255, in 16 bits and in floating point.
+_DEEP_LA = (
+    "AAAADEpYTCANCocKAAAAFGZ0eXBqeGwgAAAAAGp4bCAAAAAJanhsbAoAAAAtanhsY/8KQ/Aj+AEoWgQIEBAAVABLGIsVANwzxuAlcwwwXgSMjVDLkJE=",
+    "AAAADEpYTCANCocKAAAAFGZ0eXBqeGwgAAAAAGp4bCAAAAAJanhsbAoAAAAzanhsY/8KQ8gJOYCiRQgQEABwAEs4aJjCg/cVFARYPvxP4e8iAJiCY2NjLxkZ6QM=",
+)  # fmt: skip
+
+
+def test_jpeg_xl_of_deep_gray_and_alpha(tmp_path: Path) -> None:
+    """The decoder says LA whatever the depth: taken for 8 bits, each other pixel was the lower half of another."""
+    whole, floating = map(base64.b64decode, _DEEP_LA)
+    assert _code(tmp_path, floating) == "unsupported_format"
+    assert near(_proxy(tmp_path, whole).getpixel((9, 9)), (167, 167, 167, 200), 2)
+
+
 def test_jpeg_xl_that_was_a_jpeg(tmp_path: Path) -> None:
     """It comes back as that JPEG, with the orientation that is to be applied."""
     image = _proxy(
