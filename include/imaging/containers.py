@@ -182,6 +182,7 @@ _PNG_LONGEST = {
 }  # fmt: skip
 # All that Pillow gets: anything else is optional, and broken, bombed or merely long it would make Pillow refuse.
 PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_PNG_INDEXED, _PNG_TRANSPARENT_COLOUR = 3, {0: 2, 2: 6}  # colour types; bytes by colour type: of gray, of RGB
 _PNG_COLOUR = frozenset({b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"})
 _LONGEST_PROFILE = 16 * 1024**2  # scanners' profiles of three megabytes are real
 _LONGEST_COLOUR_CHUNK = 4 * 1024**2  # compressed
@@ -208,7 +209,19 @@ def png_chunks(file: BinaryIO) -> Iterator[Part]:
 def is_png_metadata(part: Part) -> bool:
     """Whether this chunk says something about the picture that is not needed to show it."""
     longest = _PNG_LONGEST.get(part.kind)
-    return part.kind not in PNG_PICTURE or (longest is not None and part.end - part.start - 12 > longest)
+    return part.kind not in PNG_PICTURE or (longest is not None and _png_length(part) > longest)
+
+
+def _png_length(part: Part) -> int:
+    """Bytes in a chunk, without its own length, its type and its checksum."""
+    return part.end - part.start - 12
+
+
+def makes_png_pixels(part: Part, colour_type: int) -> bool:
+    """Whether the decoder is to see this chunk: not what is too long for its type, nor a transparent colour that is cut
+    short, for which Pillow would refuse the picture."""
+    cut_short = part.kind == b"tRNS" and _png_length(part) < _PNG_TRANSPARENT_COLOUR.get(colour_type, 0)
+    return part.kind in PNG_PIXELS and not is_png_metadata(part) and not cut_short
 
 
 def _png_profile(chunk: bytes) -> bytes | None:
@@ -238,13 +251,14 @@ def _png_colour(chunks: dict[bytes, bytes]) -> bytes | None:
 
 
 def _walk_png(file: BinaryIO, limits: Limits) -> Structure:
-    exif, frames, metadata, bits, end = None, 1, False, None, 0
+    exif, frames, metadata, bits, end, colour_type, palette = None, 1, False, None, 0, 0, False
     colour: dict[bytes, bytes] = {}
     shown: list[tuple[int, int]] = [(0, len(PNG_SIGNATURE))]
     for part in png_chunks(file):
         body, length = part.start + 8, part.end - part.start - 12
         metadata = metadata or is_png_metadata(part)
-        if part.kind in PNG_PIXELS and not is_png_metadata(part):
+        if makes_png_pixels(part, colour_type):
+            palette = palette or part.kind == b"PLTE"
             if shown[-1][1] == part.start:
                 shown[-1] = (shown[-1][0], part.end)
             else:
@@ -256,9 +270,11 @@ def _walk_png(file: BinaryIO, limits: Limits) -> Structure:
         elif part.kind == b"acTL":
             frames = int.from_bytes(read_at(file, body, 4), "big")
         elif part.kind == b"IHDR" and bits is None:
-            width, height, bits = struct.unpack(">IIB", read_at(file, body, 9))
+            width, height, bits, colour_type = struct.unpack(">IIBB", read_at(file, body, 10))
             check_pixels(width, height, limits)
         end = part.end
+    if colour_type == _PNG_INDEXED and not palette:  # Pillow makes one up
+        raise CorruptImage("the PNG has lost its palette; export it anew")
     return Structure(
         frames=max(1, frames),
         has_metadata=metadata or end < size_of(file),

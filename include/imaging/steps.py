@@ -247,9 +247,11 @@ def _as_eight_bits(image: Image.Image, bits: int) -> object:
 
 def drop_opaque_alpha(image: Image.Image, plan: Plan) -> Image.Image:
     """Without an alpha channel that says nothing. Before resizing, which costs twice as much with one."""
-    if image.mode not in ("LA", "RGBA") or image.getchannel("A").getextrema()[0] != 255:  # noqa: PLR2004
+    if image.mode not in ("LA", "RGBA"):
         return image
-    return image.convert(image.mode[:-1])
+    faintest, strongest = image.getchannel("A").getextrema()
+    unused = plan.info.format == "bmp" and strongest == 0  # what fills it up there is not meant: others ignore it too
+    return image.convert(image.mode[:-1]) if faintest == 255 or unused else image  # noqa: PLR2004
 
 
 def resize(image: Image.Image, plan: Plan) -> Image.Image:

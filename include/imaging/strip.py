@@ -19,6 +19,7 @@ from include.imaging.containers import (
     is_png_metadata,
     jpeg_payload,
     jpeg_segments,
+    makes_png_pixels,
     png_chunks,
     webp_chunks,
     webp_chunks_between,
@@ -26,6 +27,7 @@ from include.imaging.containers import (
 from include.imaging.structure import Part, read_at
 
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_PNG_COLOUR_TYPE_AT = 25
 _LONGEST_OPTIONAL = 65_536
 _PNG_OVERRIDDEN = frozenset({b"gAMA", b"cHRM"})  # by a profile: without it they would count
 _PNG_ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
@@ -57,16 +59,16 @@ def _copy_range(source: BinaryIO, target: BinaryIO, start: int, end: int) -> Non
 
 def _strip_png(source: BinaryIO, target: BinaryIO) -> None:
     target.write(PNG_SIGNATURE)
-    parts = list(png_chunks(source))
+    parts, colour_type = list(png_chunks(source)), read_at(source, _PNG_COLOUR_TYPE_AT, 1)[0]
     kept = PNG_PICTURE - _PNG_ANIMATION - {b"iCCP", b"IEND"}
     if any(part.kind == b"iCCP" for part in parts):
         kept -= _PNG_OVERRIDDEN
     for part in parts:
         if part.kind not in kept or is_png_metadata(part):
             continue
-        if part.kind in PNG_PIXELS:
+        if makes_png_pixels(part, colour_type):
             _copy_range(source, target, part.start, part.end)
-        elif part.end - part.start <= _LONGEST_OPTIONAL:
+        elif part.kind not in PNG_PIXELS and part.end - part.start <= _LONGEST_OPTIONAL:
             chunk = read_at(source, part.start, part.end - part.start)
             checksum = int.from_bytes(chunk[-4:], "big")
             if zlib.crc32(chunk[4:-4]) == checksum:  # or some decoder refuses the picture for it

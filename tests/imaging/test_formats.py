@@ -271,6 +271,20 @@ def test_reading_jpeg_xl_registers_nothing(tmp_path: Path, jxl: dict[str, bytes]
     subprocess.run([sys.executable, "-c", _JXL_SHARED, tmp_path / "a", tmp_path / "b"], cwd=ROOT, check=True)
 
 
+# -- bitmaps -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(0, (200, 100, 50)), (128, (200, 100, 50, 128))])
+def test_a_bitmap_of_32_bits(tmp_path: Path, alpha: int, expected: tuple[int, ...]) -> None:
+    """Many programs say that there is an alpha channel and leave it at zero: not an invisible picture."""
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 124, *SIZE, 1, 32, 3, 4096, 0, 0, 0, 0) + masks.ljust(84, b"\0")
+    content = (
+        b"BM" + struct.pack("<IHHI", 14 + 124 + 4096, 0, 0, 14 + 124) + header + bytes((50, 100, 200, alpha)) * 1024
+    )
+    assert near(_proxy(tmp_path, content).getpixel((9, 9))[: len(expected)], expected, 1)  # type: ignore[index]
+
+
 # -- TIFF as scanners, presses and laboratories write it ---------------------------------------------------------------
 
 
@@ -490,6 +504,19 @@ def test_a_broken_optional_chunk_refuses_nothing(tmp_path: Path, kind: bytes, bo
     wrong_sum = bytearray(png_chunk(kind, body))
     wrong_sum[-1] ^= 1
     assert _upright(_proxy(tmp_path, png_bytes(corners(400, 300), bytes(wrong_sum))))
+
+
+def test_a_palette_that_is_missing(tmp_path: Path) -> None:
+    """Pillow makes one up, of blacks."""
+    content = pictures.raw_png(SIZE, 8, 3, (b"\0" + bytes(range(32))) * 32)
+    assert _code(tmp_path, content) == "corrupt"
+
+
+@pytest.mark.parametrize(("colour_type", "length"), [(0, 0), (0, 1), (2, 2), (2, 5)])
+def test_a_transparent_colour_cut_short_refuses_nothing(tmp_path: Path, colour_type: int, length: int) -> None:
+    rows = (b"\0" + b"\x63" * 32 * (3 if colour_type else 1)) * 32
+    content = pictures.raw_png(SIZE, 8, colour_type, rows, png_chunk(b"tRNS", bytes(length)))
+    assert near(_proxy(tmp_path, content).getpixel((9, 9)), (99, 99, 99), 1)
 
 
 def test_a_profile_of_megabytes_is_used(tmp_path: Path) -> None:
