@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from include.imaging import boxes, profiles
-from include.imaging.errors import CorruptImage, TooManyScans, TruncatedImage
+from include.imaging.errors import CorruptImage, TooManyScans, TruncatedImage, UnsupportedFormat
 from include.imaging.recipe import Limits
 from include.imaging.structure import MAX_PARTS, Part, Structure, check_frames, check_pixels, read_at, size_of
 
@@ -22,14 +22,9 @@ from include.imaging.structure import MAX_PARTS, Part, Structure, check_frames, 
 _SOS, _EOI, _DRI, _APP0, _APP2, _APP14 = b"\xda", b"\xd9", b"\xdd", b"\xe0", b"\xe2", b"\xee"
 _SEQUENTIAL, _PROGRESSIVE = (b"\xc0", b"\xc1"), b"\xc2"
 _FRAME_HEADERS = frozenset(bytes([marker]) for marker in range(0xC0, 0xD0)) - {b"\xc4", b"\xc8", b"\xcc"}
-_NEEDED = _FRAME_HEADERS | {
-    b"\xc4",
-    b"\xcc",
-    b"\xdb",
-    _DRI,
-    _SOS,
-    _EOI,
-}  # and the tables of Huffman and arithmetic codes
+_LOSSLESS = frozenset({b"\xc3", b"\xc7", b"\xcb", b"\xcf", b"\xf7"})  # the last of JPEG-LS
+# With the tables of quantisation, and of Huffman and arithmetic codes.
+_NEEDED = _FRAME_HEADERS | {b"\xdb", b"\xc4", b"\xcc", _DRI, _SOS, _EOI}
 _STANDALONE = frozenset(bytes([marker]) for marker in (0x01, *range(0xD0, 0xD9)))
 # In entropy-coded data a marker is 0xFF before anything but a stuffed zero, a fill byte, or a restart marker where
 # restarts were announced: where they were not, decoders stop there.
@@ -146,6 +141,8 @@ def _walk_jpeg(file: BinaryIO, limits: Limits) -> Structure:
     scans, metadata, end, whole = _Scans(), False, 0, True
     try:
         for part in jpeg_segments(data):
+            if part.kind in _LOSSLESS and not scans.count:
+                raise UnsupportedFormat("the content is a lossless JPEG, which few programs read; export it as PNG")
             metadata = metadata or is_jpeg_metadata(data, part)
             scans.add(data, part)
             end = part.end

@@ -172,6 +172,7 @@ def test_frames_that_only_decoders_count(tmp_path: Path, name: str) -> None:
         (b"\0\0\2\0\1\0" + bytes(40), "cursor"),
         (b"\xd7\xcd\xc6\x9a" + bytes(40), "metafile"),
         (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "Canon raw"),
+        (b"MM\0+\0\x08\0\0" + bytes(40), "big-endian BigTIFF"),
         (b"x", "no known image format"),
     ],
 )
@@ -179,6 +180,17 @@ def test_what_is_not_allowed_is_refused_by_name(tmp_path: Path, content: bytes, 
     path = tmp_path / "innocent.jpg"
     path.write_bytes(content)
     with pytest.raises(ProxyError, match=named) as caught:
+        inspect_image(path)
+    assert caught.value.code == "unsupported_format"
+
+
+@pytest.mark.parametrize("marker", [b"\xc3", b"\xf7"], ids=["lossless", "JPEG-LS"])
+def test_jpegs_of_another_kind_are_refused_by_name(tmp_path: Path, marker: bytes) -> None:
+    """One was corrupt where the decoder had to scale and readable where not, the other truncated."""
+    content = pictures.jpeg_with_everything(photo(*SIZE))
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content.replace(b"\xff\xc0", b"\xff" + marker))
+    with pytest.raises(ProxyError, match="lossless") as caught:
         inspect_image(path)
     assert caught.value.code == "unsupported_format"
 
