@@ -608,6 +608,24 @@ def test_display_p3_by_code_points(tmp_path: Path, name: str) -> None:
     assert near(_proxy(tmp_path, bytes(content)).getpixel((5, 5)), tuple(_in_srgb(pictures.display_p3())), 8)
 
 
+@pytest.mark.parametrize(("primary", "expected"), [(0, "Display P3"), (1, "sRGB"), (2, "Adobe RGB")])
+def test_colours_of_the_picture_that_is_shown(tmp_path: Path, primary: int, expected: str) -> None:
+    """A file of several pictures, which need not agree: neither the first nor those with a profile decide."""
+    file = pillow_heif.HeifFile()
+    for primaries in (12, 1, 2):
+        image = file.add_from_pillow(Image.new("RGB", (64, 64), GREEN))
+        if primaries == 2:
+            image.info["icc_profile"] = pictures.adobe_rgb()
+        else:
+            named = {"color_primaries": primaries, "transfer_characteristics": 13}
+            image.info["nclx_profile"] = {**named, "matrix_coefficients": 6, "full_range_flag": 1}
+    buffer = io.BytesIO()
+    file.save(buffer, quality=95, primary_index=primary, save_nclx_profile=True)
+    profiles = {"Display P3": pictures.display_p3(), "sRGB": pictures.srgb(), "Adobe RGB": pictures.adobe_rgb()}
+    colour = _proxy(tmp_path, buffer.getvalue()).getpixel((5, 5))
+    assert near(colour, tuple(_in_srgb(profiles[expected])), 8)
+
+
 @pytest.mark.parametrize(
     ("space", "interoperability", "adobe"),
     [(65_535, "R03", True), (2, "", True), (1, "R98", False), (65_535, "R98", False), (1, "R03", False)],
