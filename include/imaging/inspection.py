@@ -41,6 +41,8 @@ SWAPPING = (5, 6, 7, 8)  # orientations that exchange width and height
 # None is a decoder's own OSError; the others are what seeking to where a damaged file points gives.
 _WRONG_OFFSETS = frozenset({None, errno.EINVAL, errno.EOVERFLOW})
 _VARIANTS = ("unknown pixel mode", "cannot handle", "unsupported bmp pixel", "unsupported bmp compression")
+# The last is what Pillow calls it where libtiff reads.
+_NO_MEMORY = ("out of memory", "memory allocation", "bad_alloc", "cannot allocate", "decoder error -9")
 _ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "La", "RGBa"})
 
 
@@ -65,7 +67,7 @@ def _refusal(error: Exception) -> ProxyError:
     lowered = text.lower()
     if isinstance(error, OSError) and error.errno not in _WRONG_OFFSETS:
         return Unreadable(f"reading the file failed: {error.strerror}")
-    if any(words in lowered for words in ("out of memory", "memory allocation", "bad_alloc", "cannot allocate")):
+    if any(words in lowered for words in _NO_MEMORY):
         return MemoryLimit(f"decoding needs more memory than memory_bytes allows ({text}); raise the limit")
     if isinstance(error, NotImplementedError) or any(words in lowered for words in _VARIANTS):
         return UnsupportedFormat(f"a variant of the format that is not read ({text}); export it as 8 or 16 bit RGB")
