@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
-from PIL import Image, ImageChops, Jpeg2KImagePlugin
+from PIL import Image, ImageChops
 
 from include.imaging.boxes import squeezed_jp2
 from include.imaging.pieces import Pieces
@@ -22,7 +22,7 @@ def with_its_white(image: Image.Image, file: BinaryIO) -> Image.Image:
     channels = image.split()
     if all(channel.getextrema()[0] for channel in channels):
         return image
-    squeezed = Jpeg2KImagePlugin.Jpeg2KImageFile(cast(BinaryIO, Pieces(file, squeezed_jp2(file))))
+    squeezed: Image.Image = type(image)(Pieces(file, squeezed_jp2(file)))  # type: ignore[call-arg]
     squeezed.load()
     return Image.merge(image.mode, [_restored(*pair) for pair in zip(channels, squeezed.split(), strict=True)])
 
