@@ -181,6 +181,7 @@ _PNG_LONGEST = {
 PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _PNG_INDEXED, _PNG_TRANSPARENT_COLOUR = 3, {0: 2, 2: 6}  # colour types; bytes by colour type: of gray, of RGB
 _PNG_COLOUR = frozenset({b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"})
+_UNSPECIFIED = b"\2\2"  # colour primaries and transfer characteristics that say nothing
 _LONGEST_PROFILE = 16 * 1024**2  # scanners' profiles of three megabytes are real
 _LONGEST_COLOUR_CHUNK = 4 * 1024**2  # compressed
 _LONGEST_EXIF = 4 * 1024**2
@@ -234,9 +235,9 @@ def _png_profile(chunk: bytes) -> bytes | None:
 
 def _png_colour(chunks: dict[bytes, bytes]) -> bytes | None:
     """The profile that a PNG's colour chunks amount to, the first of them in the order that the standard gives."""
-    if len(chunks.get(b"cICP", b"")) == 4:  # noqa: PLR2004
-        primaries, transfer = chunks[b"cICP"][:2]
-        return profiles.from_code_points(primaries, transfer)
+    stated = chunks.get(b"cICP", b"")
+    if len(stated) == 4 and not stated.startswith(_UNSPECIFIED):  # noqa: PLR2004
+        return profiles.from_code_points(stated[0], stated[1])
     profile = _png_profile(chunks[b"iCCP"]) if b"iCCP" in chunks else None
     if profile or b"sRGB" in chunks:
         return profile

@@ -571,8 +571,9 @@ _ADOBE_CHUNKS = png_chunk(b"gAMA", _numbers(45_455)) + png_chunk(
         (_ADOBE_CHUNKS + png_chunk(b"sRGB", b"\0"), GREEN),
         (png_chunk(b"gAMA", _numbers(45_455)) + png_chunk(b"cHRM", bytes(32)), GREEN),
         (_P3_CICP + _ADOBE_CHUNKS + png_chunk(b"sRGB", b"\0"), _in_srgb(pictures.display_p3())),
+        (png_chunk(b"cICP", bytes((2, 2, 0, 1))) + _ADOBE_CHUNKS, (0, 160, 51)),
     ],
-    ids=["p3", "srgb", "linear", "2.2", "1.0", "none", "adobe", "overruled", "nonsense", "cicp first"],
+    ids=["p3", "srgb", "linear", "2.2", "1.0", "none", "adobe", "overruled", "nonsense", "cicp first", "unspecified"],
 )
 def test_png_colours_in_numbers(tmp_path: Path, chunks: bytes, expected: tuple[int, ...]) -> None:
     image = _proxy(tmp_path, _png_green(chunks))
