@@ -185,6 +185,7 @@ _UNSPECIFIED = b"\2\2"  # colour primaries and transfer characteristics that say
 _LONGEST_PROFILE = 16 * 1024**2  # scanners' profiles of three megabytes are real
 _LONGEST_COLOUR_CHUNK = 4 * 1024**2  # compressed
 _LONGEST_EXIF = 4 * 1024**2
+_UNPACKED_AT_ONCE = 1024**2
 
 
 def png_chunks(file: BinaryIO) -> Iterator[Part]:
@@ -281,6 +282,24 @@ def _walk_png(file: BinaryIO, limits: Limits) -> Structure:
         icc=_png_colour(colour),
         pieces=tuple(shown),
     )
+
+
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+
+
+def check_png_rows(file: BinaryIO) -> None:
+    """Raise TruncatedImage when a PNG that can be decoded unpacks to fewer rows than its header announces: Pillow
+    leaves the others black. Interlaced, it sees that itself."""
+    width, height, depth, colour_type, *_, interlaced = struct.unpack(">IIBBBBB", read_at(file, 16, 13))
+    left = 0 if interlaced else height * (1 + -(-width * depth * _PNG_CHANNELS[colour_type] // 8))
+    unpacking = zlib.decompressobj()
+    for part in png_chunks(file):
+        packed = read_at(file, part.start + 8, _png_length(part)) if part.kind == b"IDAT" else b""
+        while packed and left > 0 and not unpacking.eof:
+            left -= len(unpacking.decompress(packed, _UNPACKED_AT_ONCE))
+            packed = unpacking.unconsumed_tail
+    if left > 0:
+        raise TruncatedImage("the PNG holds fewer rows than its header says; export it anew")
 
 
 # -- WebP (RFC 9649) ---------------------------------------------------------------------------------------------------

@@ -10,13 +10,14 @@ import math
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image, ImageFilter, ImageMath, features
 from PIL.JpegImagePlugin import zigzag_index
 
 from include.imaging import color, tiff
 from include.imaging.classify import flatness
+from include.imaging.containers import check_png_rows
 from include.imaging.errors import CorruptImage
 from include.imaging.inspection import decoding
 from include.imaging.jp2 import with_its_white
@@ -104,9 +105,18 @@ def decode(image: Image.Image, plan: Plan) -> Image.Image:
             raise CorruptImage(f"the header says {plan.size_as_decoded}, the picture is {image.size} pixels")
         if plan.info.format == "tiff":
             return tiff.finish(image)
+        if plan.info.format == "png":
+            check_last_row(image, file)
         if plan.info.format == "jp2" and plan.info.bits > 8 and not image.mode.startswith("I"):  # noqa: PLR2004
             return with_its_white(image, file)
     return image
+
+
+def check_last_row(image: Image.Image, file: BinaryIO) -> None:
+    """Where the last row of a decoded PNG is empty, see whether the file has it. Raises TruncatedImage."""
+    last = image.crop((0, image.height - 1, image.width, image.height))
+    if last.getbbox(alpha_only=False) is None:
+        check_png_rows(file)
 
 
 def _decode_scaled_down(image: Image.Image, plan: Plan) -> Image.Image:

@@ -506,6 +506,23 @@ def test_a_broken_optional_chunk_refuses_nothing(tmp_path: Path, kind: bytes, bo
     assert _upright(_proxy(tmp_path, png_bytes(corners(400, 300), bytes(wrong_sum))))
 
 
+@pytest.mark.parametrize("size", [(32, 32), (300, 300)], ids=["same size", "resized"])
+@pytest.mark.parametrize(("depth", "colour_type", "channels"), [(8, 0, 1), (1, 0, 1), (16, 2, 3), (8, 3, 1), (8, 6, 4)])
+def test_a_png_of_which_rows_are_missing(
+    tmp_path: Path, size: tuple[int, int], depth: int, colour_type: int, channels: int
+) -> None:
+    """Its stream is whole and ends too early: the rest was black."""
+    width, height = size
+    palette = png_chunk(b"PLTE", bytes(range(256)) * 3) if colour_type == 3 else b""
+    row = b"\0" + b"\xaa" * (-(-width * depth * channels // 8))
+    empty = b"\0" * len(row)
+    for rows in (row * (height // 2), row * (height - 1)):
+        assert _code(tmp_path, pictures.raw_png(size, depth, colour_type, rows, palette)) == "truncated"
+    for rows in (row * height, row * (height // 2) + empty * (height - height // 2)):
+        assert _proxy(tmp_path, pictures.raw_png(size, depth, colour_type, rows, palette)).width
+        (tmp_path / "proxy").unlink()
+
+
 def test_a_palette_that_is_missing(tmp_path: Path) -> None:
     """Pillow makes one up, of blacks."""
     content = pictures.raw_png(SIZE, 8, 3, (b"\0" + bytes(range(32))) * 32)
