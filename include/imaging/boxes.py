@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from typing import BinaryIO, NamedTuple
 
 from include.imaging import profiles
-from include.imaging.errors import CorruptImage, TruncatedImage
+from include.imaging.errors import CorruptImage, ProxyError, TruncatedImage, UnsupportedFormat
 from include.imaging.recipe import Limits
 from include.imaging.structure import MAX_PARTS, Structure, check_pixels, read_at, size_of
 
@@ -54,17 +56,60 @@ def _content(file: BinaryIO, box: _Box) -> bytes:
 # -- AVIF and HEIF -----------------------------------------------------------------------------------------------------
 
 
+_MOST_ITEMS, _MOST_PROPERTIES = 65_535, 32_767  # a picture of 200 million pixels in tiles of 512 x 512 has 763
+
+
+def _numbers_of_properties(associations: bytes) -> dict[int, list[int]]:
+    """By item, which of the file's properties are its own, counted from 1 (the `ipma` box)."""
+    version, wide = associations[0], associations[3] & 1
+    item_bytes, number_bytes = 4 if version else 2, 2 if wide else 1
+    found: dict[int, list[int]] = {}
+    at = 8
+    for _ in range(min(int.from_bytes(associations[4:8], "big"), _MOST_ITEMS)):
+        item, count = int.from_bytes(associations[at : at + item_bytes], "big"), associations[at + item_bytes]
+        at += item_bytes + 1
+        numbers = [associations[n : n + number_bytes] for n in range(at, at + count * number_bytes, number_bytes)]
+        # Without the first bit, which says whether one may leave the property aside.
+        found[item] = [int.from_bytes(number, "big") & (0x7FFF if wide else 0x7F) for number in numbers]
+        at += count * number_bytes
+    return found
+
+
+def _colours_of_primary(file: BinaryIO, meta: _Box) -> list[bytes]:
+    """What the picture that is shown says about its colours; another one beside it, its HDR version for one, may say
+    something else."""
+    primary, properties, numbers = 0, list[_Box](), dict[int, list[int]]()
+    for box in _boxes(file, meta.body + 4, meta.end):
+        if box.kind == b"pitm":
+            content = _content(file, box)
+            primary = int.from_bytes(content[4 : 8 if content[0] else 6], "big")
+        for inner in _boxes(file, box.body, box.end) if box.kind == b"iprp" else ():
+            if inner.kind == b"ipco":
+                properties += islice(_boxes(file, inner.body, inner.end), _MOST_PROPERTIES)
+            elif inner.kind == b"ipma":
+                numbers |= _numbers_of_properties(_content(file, inner))
+    own = (properties[number - 1] for number in numbers.get(primary, ()) if 0 < number <= len(properties))
+    return [_content(file, box) for box in own if box.kind == b"colr"]
+
+
+def _code_points(file: BinaryIO, meta: _Box) -> tuple[int, int] | None:
+    """Colour primaries and transfer characteristics of the picture in a `meta` box, or None."""
+    colours = list[bytes]()
+    with suppress(ProxyError, IndexError):  # what is wrong with it, the decoder says
+        colours = _colours_of_primary(file, meta)
+    header = _content(file, meta)
+    at = header.find(b"colrnclx")
+    if not colours and at >= 0 and b"colrprof" not in header and b"colrrICC" not in header:
+        colours = [header[at + 4 : at + 12]]  # of the tiles that it is made of
+    stated = next((colour[4:8].ljust(4, b"\0") for colour in colours if colour.startswith(b"nclx")), None)
+    return None if stated is None else (int.from_bytes(stated[:2], "big"), int.from_bytes(stated[2:], "big"))
+
+
 def walk_heif(file: BinaryIO, limits: Limits) -> Structure:
     """See whether the file is as long as its boxes say, and find colours that are given by numbers, not a profile."""
-    icc = None
-    for box in _boxes(file, 0, size_of(file)):
-        if box.kind == b"meta" and icc is None:
-            header = _content(file, box)
-            at = header.find(b"colrnclx")
-            # With several, a tiled picture's tiles and the whole agree.
-            if at >= 0 and b"colrprof" not in header and b"colrrICC" not in header:
-                icc = profiles.from_code_points(*struct.unpack(">HH", header[at + 8 : at + 12].ljust(4, b"\0")))
-    return Structure(icc=icc)
+    metas = [box for box in _boxes(file, 0, size_of(file)) if box.kind == b"meta"]
+    stated = _code_points(file, metas[0]) if metas else None
+    return Structure(icc=profiles.from_code_points(*stated) if stated else None)
 
 
 # -- JPEG 2000 ---------------------------------------------------------------------------------------------------------
@@ -113,6 +158,55 @@ def walk_jp2(file: BinaryIO, limits: Limits) -> Structure:
     if bits is None:
         raise TruncatedImage("the JPEG 2000 file ends before its picture; copy it again")
     return Structure(has_metadata=True, bits=bits, exif=exif, icc=icc)
+
+
+_SIZE, _QUANTISATION, _ONE_QUANTISATION, _TILE_PART = 0xFF51, 0xFF5C, 0xFF5D, 0xFF90
+_COMPONENTS_AT = 36  # of what follows the size marker's length: three bytes each, the first their depth
+_ONE_BYTE_COMPONENTS = 256
+_LARGEST_EXPONENT = 0x1F << 3  # in the upper five bits of each step's first byte
+
+
+def _codestream_start(file: BinaryIO) -> int:
+    if read_at(file, 0, 4) == _CODESTREAM:
+        return 0
+    return next(box.body for box in _boxes(file, 0, size_of(file)) if box.kind == b"jp2c")
+
+
+def _halve_steps(body: bytearray, at: int) -> None:
+    """Make quantisation steps half as large, which is one more to each exponent, and one guard bit less for it."""
+    if not body[at] & 0x1F:  # reversible: there are no steps
+        return
+    if not body[at] >> 5 or max(body[at + 1 :: 2], default=0) >= _LARGEST_EXPONENT:
+        raise UnsupportedFormat("a rare variant of JPEG 2000 that is not read; export it at 8 bits a channel")
+    body[at] -= 1 << 5
+    for step in range(at + 1, len(body), 2):
+        body[step] += 1 << 3
+
+
+def squeezed_jp2(file: BinaryIO) -> tuple[bytes | tuple[int, int], ...]:
+    """A JPEG 2000 file of the same picture in which black is a quarter and white three quarters of the range.
+
+    Its header alone is another: each channel is said to have a bit more, which moves the middle, and the steps of
+    quantisation, which count from the depth, half their size. For what decodes the real one already.
+    """
+    start = _codestream_start(file)
+    position, components = start + 2, 0
+    header = bytearray(read_at(file, start, 2))
+    while True:
+        marker, length = struct.unpack(">HH", read_at(file, position, 4))
+        if marker == _TILE_PART:
+            return (0, start), bytes(header), (position, size_of(file))
+        body = bytearray(read_at(file, position + 4, max(0, length - 2)))
+        if marker == _SIZE:
+            components = int.from_bytes(body[_COMPONENTS_AT - 2 : _COMPONENTS_AT], "big")
+            for at in range(_COMPONENTS_AT, len(body), 3):
+                body[at] += 1
+        elif marker == _QUANTISATION:
+            _halve_steps(body, 0)
+        elif marker == _ONE_QUANTISATION:
+            _halve_steps(body, 1 if components <= _ONE_BYTE_COMPONENTS else 2)
+        header += struct.pack(">HH", marker, length) + body
+        position += 2 + length
 
 
 # -- JPEG XL (codestream: ISO/IEC 18181-1) -----------------------------------------------------------------------------

@@ -49,8 +49,8 @@ def deep_gray_to_8_bit(image: Image.Image, bits: int | None, white_is_zero: bool
     if image.mode.startswith("I;16"):
         image = image.convert("I")
         bits = bits or 16
-    elif (image.mode == "I" and bits != 16) or image.mode == "F":  # noqa: PLR2004 - 16 signed or unsigned bits, widened by the decoder
-        bits = None
+    else:  # 16 bits that do not come as such have a sign, which leaves 15; more are no range that anything keeps to
+        bits = 15 if image.mode == "I" and bits == 16 else None  # noqa: PLR2004
     extrema = image.getextrema()
     low, high = float(extrema[0]), float(extrema[1])  # type: ignore[arg-type]
     if not (math.isfinite(low) and math.isfinite(high)):

@@ -13,15 +13,18 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from include.imaging import boxes, profiles
-from include.imaging.errors import CorruptImage, TooManyScans, TruncatedImage
+from include.imaging.errors import CorruptImage, TooManyScans, TruncatedImage, UnsupportedFormat
 from include.imaging.recipe import Limits
 from include.imaging.structure import MAX_PARTS, Part, Structure, check_frames, check_pixels, read_at, size_of
 
 # -- JPEG (ITU-T T.81, annex B) ----------------------------------------------------------------------------------------
 
-_SOS, _EOI, _DRI, _APP0, _APP2, _APP14, _COMMENT = b"\xda", b"\xd9", b"\xdd", b"\xe0", b"\xe2", b"\xee", b"\xfe"
+_SOS, _EOI, _DRI, _APP0, _APP2, _APP14 = b"\xda", b"\xd9", b"\xdd", b"\xe0", b"\xe2", b"\xee"
 _SEQUENTIAL, _PROGRESSIVE = (b"\xc0", b"\xc1"), b"\xc2"
 _FRAME_HEADERS = frozenset(bytes([marker]) for marker in range(0xC0, 0xD0)) - {b"\xc4", b"\xc8", b"\xcc"}
+_LOSSLESS = frozenset({b"\xc3", b"\xc7", b"\xcb", b"\xcf", b"\xf7"})  # the last of JPEG-LS
+# With the tables of quantisation, and of Huffman and arithmetic codes.
+_NEEDED = _FRAME_HEADERS | {b"\xdb", b"\xc4", b"\xcc", _DRI, _SOS, _EOI}
 _STANDALONE = frozenset(bytes([marker]) for marker in (0x01, *range(0xD0, 0xD9)))
 # In entropy-coded data a marker is 0xFF before anything but a stuffed zero, a fill byte, or a restart marker where
 # restarts were announced: where they were not, decoders stop there.
@@ -83,9 +86,7 @@ def is_jpeg_metadata(data: bytes, part: Part) -> bool:
     """Whether this segment says something about the picture that is not needed to decode it: EXIF, XMP, IPTC, comments,
     thumbnails, the index of further pictures, makers' notes. Neither a plain JFIF header, the Adobe segment (it says
     how CMYK is stored) nor a colour profile is."""
-    if part.kind == _COMMENT:
-        return True
-    if not _APP0 <= part.kind <= b"\xef" or is_jpeg_icc(data, part):
+    if part.kind in _NEEDED or is_jpeg_icc(data, part):
         return False
     payload = jpeg_payload(data, part)
     plain_jfif = part.kind == _APP0 and payload.startswith(b"JFIF\0") and len(payload) <= 14  # noqa: PLR2004
@@ -140,6 +141,8 @@ def _walk_jpeg(file: BinaryIO, limits: Limits) -> Structure:
     scans, metadata, end, whole = _Scans(), False, 0, True
     try:
         for part in jpeg_segments(data):
+            if part.kind in _LOSSLESS and not scans.count:
+                raise UnsupportedFormat("the content is a lossless JPEG, which few programs read; export it as PNG")
             metadata = metadata or is_jpeg_metadata(data, part)
             scans.add(data, part)
             end = part.end
@@ -164,16 +167,25 @@ def _walk_jpeg(file: BinaryIO, limits: Limits) -> Structure:
 # -- PNG (W3C, third edition) ------------------------------------------------------------------------------------------
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# What decides the pixels and their colour, or carries nothing that a person could have written there.
+# What decides the pixels and their colour, or carries nothing that a person could have written there. Not the suggested
+# palettes (sPLT), whose names are free text.
 PNG_PICTURE = frozenset(
-    b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB sBIT cICP mDCV cLLI bKGD hIST sPLT pHYs acTL fcTL fdAT iCCP".split()
+    b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB sBIT cICP mDCV cLLI bKGD hIST pHYs acTL fcTL fdAT iCCP".split()
 )
+# The most bytes of those that have a length of their own: more is something else under their name.
+_PNG_LONGEST = {
+    b"PLTE": 768, b"tRNS": 256, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"sBIT": 4, b"cICP": 4, b"mDCV": 24, b"cLLI": 8,
+    b"bKGD": 6, b"hIST": 512, b"pHYs": 9,
+}  # fmt: skip
 # All that Pillow gets: anything else is optional, and broken, bombed or merely long it would make Pillow refuse.
 PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_PNG_INDEXED, _PNG_TRANSPARENT_COLOUR = 3, {0: 2, 2: 6}  # colour types; bytes by colour type: of gray, of RGB
 _PNG_COLOUR = frozenset({b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"})
+_UNSPECIFIED = b"\2\2"  # colour primaries and transfer characteristics that say nothing
 _LONGEST_PROFILE = 16 * 1024**2  # scanners' profiles of three megabytes are real
 _LONGEST_COLOUR_CHUNK = 4 * 1024**2  # compressed
 _LONGEST_EXIF = 4 * 1024**2
+_UNPACKED_AT_ONCE = 1024**2
 
 
 def png_chunks(file: BinaryIO) -> Iterator[Part]:
@@ -193,6 +205,24 @@ def png_chunks(file: BinaryIO) -> Iterator[Part]:
     raise CorruptImage("the PNG has more than a million chunks")
 
 
+def is_png_metadata(part: Part) -> bool:
+    """Whether this chunk says something about the picture that is not needed to show it."""
+    longest = _PNG_LONGEST.get(part.kind)
+    return part.kind not in PNG_PICTURE or (longest is not None and _png_length(part) > longest)
+
+
+def _png_length(part: Part) -> int:
+    """Bytes in a chunk, without its own length, its type and its checksum."""
+    return part.end - part.start - 12
+
+
+def makes_png_pixels(part: Part, colour_type: int) -> bool:
+    """Whether the decoder is to see this chunk: not what is too long for its type, nor a transparent colour that is cut
+    short, for which Pillow would refuse the picture."""
+    cut_short = part.kind == b"tRNS" and _png_length(part) < _PNG_TRANSPARENT_COLOUR.get(colour_type, 0)
+    return part.kind in PNG_PIXELS and not is_png_metadata(part) and not cut_short
+
+
 def _png_profile(chunk: bytes) -> bytes | None:
     """The colour profile in an iCCP chunk, or None when it is broken or unpacks to more than any profile has."""
     _, separator, rest = chunk.partition(b"\0")
@@ -206,9 +236,9 @@ def _png_profile(chunk: bytes) -> bytes | None:
 
 def _png_colour(chunks: dict[bytes, bytes]) -> bytes | None:
     """The profile that a PNG's colour chunks amount to, the first of them in the order that the standard gives."""
-    if len(chunks.get(b"cICP", b"")) == 4:  # noqa: PLR2004
-        primaries, transfer = chunks[b"cICP"][:2]
-        return profiles.from_code_points(primaries, transfer)
+    stated = chunks.get(b"cICP", b"")
+    if len(stated) == 4 and not stated.startswith(_UNSPECIFIED):  # noqa: PLR2004
+        return profiles.from_code_points(stated[0], stated[1])
     profile = _png_profile(chunks[b"iCCP"]) if b"iCCP" in chunks else None
     if profile or b"sRGB" in chunks:
         return profile
@@ -220,13 +250,14 @@ def _png_colour(chunks: dict[bytes, bytes]) -> bytes | None:
 
 
 def _walk_png(file: BinaryIO, limits: Limits) -> Structure:
-    exif, frames, metadata, bits, end = None, 1, False, None, 0
+    exif, frames, metadata, bits, end, colour_type, palette = None, 1, False, None, 0, 0, False
     colour: dict[bytes, bytes] = {}
     shown: list[tuple[int, int]] = [(0, len(PNG_SIGNATURE))]
     for part in png_chunks(file):
         body, length = part.start + 8, part.end - part.start - 12
-        metadata = metadata or part.kind not in PNG_PICTURE
-        if part.kind in PNG_PIXELS:
+        metadata = metadata or is_png_metadata(part)
+        if makes_png_pixels(part, colour_type):
+            palette = palette or part.kind == b"PLTE"
             if shown[-1][1] == part.start:
                 shown[-1] = (shown[-1][0], part.end)
             else:
@@ -238,9 +269,11 @@ def _walk_png(file: BinaryIO, limits: Limits) -> Structure:
         elif part.kind == b"acTL":
             frames = int.from_bytes(read_at(file, body, 4), "big")
         elif part.kind == b"IHDR" and bits is None:
-            width, height, bits = struct.unpack(">IIB", read_at(file, body, 9))
+            width, height, bits, colour_type = struct.unpack(">IIBB", read_at(file, body, 10))
             check_pixels(width, height, limits)
         end = part.end
+    if colour_type == _PNG_INDEXED and not palette:  # Pillow makes one up
+        raise CorruptImage("the PNG has lost its palette; export it anew")
     return Structure(
         frames=max(1, frames),
         has_metadata=metadata or end < size_of(file),
@@ -249,6 +282,24 @@ def _walk_png(file: BinaryIO, limits: Limits) -> Structure:
         icc=_png_colour(colour),
         pieces=tuple(shown),
     )
+
+
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+
+
+def check_png_rows(file: BinaryIO) -> None:
+    """Raise TruncatedImage when a PNG that can be decoded unpacks to fewer rows than its header announces: Pillow
+    leaves the others black. Interlaced, it sees that itself."""
+    width, height, depth, colour_type, *_, interlaced = struct.unpack(">IIBBBBB", read_at(file, 16, 13))
+    left = 0 if interlaced else height * (1 + -(-width * depth * _PNG_CHANNELS[colour_type] // 8))
+    unpacking = zlib.decompressobj()
+    for part in png_chunks(file):
+        packed = read_at(file, part.start + 8, _png_length(part)) if part.kind == b"IDAT" else b""
+        while packed and left > 0 and not unpacking.eof:
+            left -= len(unpacking.decompress(packed, _UNPACKED_AT_ONCE))
+            packed = unpacking.unconsumed_tail
+    if left > 0:
+        raise TruncatedImage("the PNG holds fewer rows than its header says; export it anew")
 
 
 # -- WebP (RFC 9649) ---------------------------------------------------------------------------------------------------
@@ -261,7 +312,11 @@ def webp_chunks(file: BinaryIO) -> Iterator[Part]:
     end_of_riff = 8 + int.from_bytes(read_at(file, 4, 4), "little")
     if end_of_riff > size_of(file):
         raise TruncatedImage("the WebP file is shorter than its header says; copy it again")
-    position = 12
+    yield from webp_chunks_between(file, 12, end_of_riff)
+
+
+def webp_chunks_between(file: BinaryIO, position: int, end_of_riff: int) -> Iterator[Part]:
+    """As `webp_chunks`, between two positions: a frame of an animation holds chunks too."""
     for _ in range(MAX_PARTS):
         if position + 8 > end_of_riff:
             return
@@ -294,7 +349,8 @@ def _walk_webp(file: BinaryIO, limits: Limits) -> Structure:
         width, height = _webp_size(file, part)
         check_pixels(width, height, limits)  # the decoder makes room for all of them when it opens the file
         end = part.end
-    metadata = any(kind not in WEBP_PICTURE for kind in kinds) or end < size_of(file)
+    behind = kinds[:1] != [b"VP8X"] and len(kinds) > 1  # a simple file is one chunk
+    metadata = behind or any(kind not in WEBP_PICTURE for kind in kinds) or end < size_of(file)
     return Structure(frames=max(1, kinds.count(b"ANMF")), has_metadata=metadata, bits=8)
 
 

@@ -49,8 +49,7 @@ _SIGNATURES = (
     (b"GIF89a", "gif"),
     (b"II*\0", "tiff"),
     (b"MM\0*", "tiff"),
-    (b"II+\0", "tiff"),  # BigTIFF
-    (b"MM\0+", "tiff"),
+    (b"II+\0", "tiff"),  # BigTIFF, which Pillow reads in this byte order only
     (b"BM", "bmp"),
     (b"\0\0\1\0", "ico"),
     (b"\0\0\0\x0cjP  \r\n\x87\n", "jp2"),
@@ -66,6 +65,7 @@ _REFUSED = (
     (b"%!PS", "EPS or PostScript"),
     (b"\xc5\xd0\xd3\xc6", "EPS"),
     (b"%PDF", "PDF"),
+    (b"MM\0+", "a big-endian BigTIFF"),
     (b"8BPS", "a Photoshop document"),
     (b"\0\0\2\0", "a Windows cursor"),
     (b"\xd7\xcd\xc6\x9a", "a Windows metafile"),

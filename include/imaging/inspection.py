@@ -29,17 +29,20 @@ from include.imaging.formats import SNIFF_BYTES, Format, sniff
 from include.imaging.pieces import Pieces
 from include.imaging.recipe import Limits
 from include.imaging.records import ImageInfo
-from include.imaging.structure import Structure, check_pixels
+from include.imaging.structure import Structure, check_frames, check_pixels
 
 _ORIENTATION = 274  # TIFF 6.0 and EXIF
 _BITS_PER_SAMPLE, _STRIP_OFFSETS, _STRIP_BYTES, _SUB_IFDS = 258, 273, 279, 330
 _TILE_OFFSETS, _TILE_BYTES, _NEW_SUBFILE_TYPE, _DNG_VERSION = 324, 325, 254, 50706
+_PLANAR_CONFIGURATION, _PLANES_APART = 284, 2
 _EXIF_IFD, _INTEROPERABILITY_IFD, _COLOUR_SPACE = 34665, 40965, 40961
 _IS_SRGB, _IS_ADOBE_RGB = 1, 2  # of the colour spaces; cameras mostly say 65535 and "R03" instead of 2 (DCF 2.0)
 SWAPPING = (5, 6, 7, 8)  # orientations that exchange width and height
 # None is a decoder's own OSError; the others are what seeking to where a damaged file points gives.
 _WRONG_OFFSETS = frozenset({None, errno.EINVAL, errno.EOVERFLOW})
 _VARIANTS = ("unknown pixel mode", "cannot handle", "unsupported bmp pixel", "unsupported bmp compression")
+# The last is what Pillow calls it where libtiff reads.
+_NO_MEMORY = ("out of memory", "memory allocation", "bad_alloc", "cannot allocate", "decoder error -9")
 _ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "La", "RGBa"})
 
 
@@ -64,7 +67,7 @@ def _refusal(error: Exception) -> ProxyError:
     lowered = text.lower()
     if isinstance(error, OSError) and error.errno not in _WRONG_OFFSETS:
         return Unreadable(f"reading the file failed: {error.strerror}")
-    if any(words in lowered for words in ("out of memory", "memory allocation", "bad_alloc", "cannot allocate")):
+    if any(words in lowered for words in _NO_MEMORY):
         return MemoryLimit(f"decoding needs more memory than memory_bytes allows ({text}); raise the limit")
     if isinstance(error, NotImplementedError) or any(words in lowered for words in _VARIANTS):
         return UnsupportedFormat(f"a variant of the format that is not read ({text}); export it as 8 or 16 bit RGB")
@@ -143,6 +146,18 @@ def _check_tiff(picture: Image.Image, size_bytes: int) -> None:
         known = zip(tags.get(offsets, ()), tags.get(lengths, ()), strict=False)
         if any(offset >= size_bytes or offset + length > size_bytes for offset, length in known):
             raise TruncatedImage("the TIFF ends before its pixel data does; copy the file again")
+    _check_tiff_parts(picture)
+
+
+def _check_tiff_parts(picture: Image.Image) -> None:
+    """Refuse an uncompressed TIFF that does not say where all of its pixels are: Pillow leaves the others black, or
+    takes the file's first bytes for them. libtiff sees for itself what a compressed one lacks."""
+    tags, tiles = picture.tag_v2, picture.tile  # type: ignore[attr-defined]
+    planes = len(picture.getbands()) if tags.get(_PLANAR_CONFIGURATION) == _PLANES_APART else 1
+    covered = sum((right - left) * (bottom - top) for _, (left, top, right, bottom), _, _ in tiles)
+    listed = tags.get(_STRIP_OFFSETS) or tags.get(_TILE_OFFSETS) or ()
+    if tiles and tiles[0].codec_name == "raw" and (covered < planes * picture.width * picture.height or 0 in listed):
+        raise TruncatedImage("the TIFF does not say where all of its pixels are; copy the file again")
 
 
 def _bits(picture: Image.Image, structure: Structure) -> int:
@@ -202,6 +217,7 @@ def opened(path: str | Path, limits: Limits) -> Iterator[tuple[BinaryIO, Image.I
             if kind.name == "tiff":
                 _check_tiff(picture, size_bytes)
             info = _describe(picture, kind, structure, size_bytes)
+            check_frames(info.frames, limits)  # of AVIF and HEIF only their decoders know them
         with picture:
             yield file, picture, info
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,6 +39,17 @@ def extension() -> Any:
     return module
 
 
+def _eight_bits_of_gray_and_alpha(data: bytes, pixels: int) -> bytes:
+    """The upper bytes of 16 bits: the decoder calls these LA too, where it makes 8 bits of deep colour."""
+    if len(data) == 2 * pixels:
+        return data
+    if len(data) == 4 * pixels:
+        return data[1::2] if sys.byteorder == "little" else data[::2]
+    raise UnsupportedFormat(
+        "a variant of JPEG XL that is not read (gray and alpha of 32 bits); export it as 8 or 16 bit"
+    )
+
+
 def open_jxl(file: BinaryIO) -> Image.Image:
     """The picture in a JPEG XL file, decoded at once: the decoder knows no other way.
 
@@ -56,6 +68,8 @@ def open_jxl(file: BinaryIO) -> Image.Image:
         return JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     if info.mode not in _MODES:
         raise UnsupportedFormat(f"a variant of JPEG XL that is not read ({info.mode}); export it as 8 or 16 bit RGB")
+    if info.mode == "LA":
+        data = _eight_bits_of_gray_and_alpha(data, info.width * info.height)
     picture = Image.frombytes(info.mode, (info.width, info.height), data)
     if profile:
         picture.info["icc_profile"] = bytes(profile)

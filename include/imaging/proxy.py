@@ -23,6 +23,7 @@ from include.imaging.recipe import Limits, PreviewRequest, ProxyOptions
 from include.imaging.records import Action, ImageInfo, Preview, ProxyResult
 from include.imaging.steps import (
     Plan,
+    check_last_row,
     decode,
     drop_opaque_alpha,
     forget_metadata,
@@ -162,6 +163,8 @@ def _strip(file: BinaryIO, image: Image.Image, plan: Plan, path: Path) -> None:
     with decoding():
         image.draft(None, (1, 1))  # all of a JPEG's data is read, an eighth of its pixels made
         image.load()
+        if plan.info.format == "png":
+            check_last_row(image, file)
     with writing(), path.open("wb") as target:
         strip_metadata(plan.info.format, file, target)
 

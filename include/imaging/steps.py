@@ -10,14 +10,17 @@ import math
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any, BinaryIO
 
 from PIL import Image, ImageFilter, ImageMath, features
 from PIL.JpegImagePlugin import zigzag_index
 
-from include.imaging import color
+from include.imaging import color, tiff
 from include.imaging.classify import flatness
+from include.imaging.containers import check_png_rows
 from include.imaging.errors import CorruptImage
 from include.imaging.inspection import decoding
+from include.imaging.jp2 import with_its_white
 from include.imaging.memory import check_room
 from include.imaging.pieces import Pieces
 from include.imaging.records import ImageInfo
@@ -95,24 +98,25 @@ def decode(image: Image.Image, plan: Plan) -> Image.Image:
         if plan.info.format == "jpeg" and plan.target != (plan.info.width, plan.info.height):
             return _decode_scaled_down(image, plan)
         if plan.info.format == "tiff":
-            image.info.pop("xmp", None)  # or an orientation in XMP, which nobody else follows, turns it on loading
-            _leave_deep_planes_to_libtiff(image, plan)
+            tiff.prepare(image, plan.info.bits)
+        file: Any = getattr(image, "fp", None)
         image.load()
         if image.size != plan.size_as_decoded and plan.info.format != "jpeg":
             raise CorruptImage(f"the header says {plan.size_as_decoded}, the picture is {image.size} pixels")
+        if plan.info.format == "tiff":
+            return tiff.finish(image)
+        if plan.info.format == "png":
+            check_last_row(image, file)
+        if plan.info.format == "jp2" and plan.info.bits > 8 and not image.mode.startswith("I"):  # noqa: PLR2004
+            return with_its_white(image, file)
     return image
 
 
-def _leave_deep_planes_to_libtiff(image: Image.Image, plan: Plan) -> None:
-    """Uncompressed planes of 16 bits, which Pillow's own reader takes for twice as many pixels of 8 bits."""
-    tiles = image.tile  # type: ignore[attr-defined]
-    apart = len(tiles) > 1 and tiles[0].codec_name == "raw" and tiles[0].args[0] in image.getbands()
-    if plan.info.bits != 16 or not apart:  # noqa: PLR2004
-        return
-    offset = image.tag_v2._offset  # type: ignore[attr-defined]
-    whole = tiles[0]._replace(codec_name="libtiff", extents=(0, 0, *image.size), offset=0)
-    image.tile = [whole._replace(args=(f"{image.mode};16N", False, offset))]  # type: ignore[attr-defined]
-    image.use_load_libtiff = True  # type: ignore[attr-defined]
+def check_last_row(image: Image.Image, file: BinaryIO) -> None:
+    """Where the last row of a decoded PNG is empty, see whether the file has it. Raises TruncatedImage."""
+    last = image.crop((0, image.height - 1, image.width, image.height))
+    if last.getbbox(alpha_only=False) is None:
+        check_png_rows(file)
 
 
 def _decode_scaled_down(image: Image.Image, plan: Plan) -> Image.Image:
@@ -253,9 +257,11 @@ def _as_eight_bits(image: Image.Image, bits: int) -> object:
 
 def drop_opaque_alpha(image: Image.Image, plan: Plan) -> Image.Image:
     """Without an alpha channel that says nothing. Before resizing, which costs twice as much with one."""
-    if image.mode not in ("LA", "RGBA") or image.getchannel("A").getextrema()[0] != 255:  # noqa: PLR2004
+    if image.mode not in ("LA", "RGBA"):
         return image
-    return image.convert(image.mode[:-1])
+    faintest, strongest = image.getchannel("A").getextrema()
+    unused = plan.info.format == "bmp" and strongest == 0  # what fills it up there is not meant: others ignore it too
+    return image.convert(image.mode[:-1]) if faintest == 255 or unused else image  # noqa: PLR2004
 
 
 def resize(image: Image.Image, plan: Plan) -> Image.Image:

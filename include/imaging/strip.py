@@ -7,28 +7,34 @@ goes. Colour profiles go too; only files in sRGB are stripped, and sRGB is what 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
 from include.imaging.containers import (
     PNG_PICTURE,
     PNG_PIXELS,
     PNG_SIGNATURE,
-    WEBP_PICTURE,
     is_jpeg_icc,
     is_jpeg_metadata,
+    is_png_metadata,
     jpeg_payload,
     jpeg_segments,
+    makes_png_pixels,
     png_chunks,
     webp_chunks,
+    webp_chunks_between,
 )
-from include.imaging.structure import read_at
+from include.imaging.structure import Part, read_at
 
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_PNG_COLOUR_TYPE_AT = 25
 _LONGEST_OPTIONAL = 65_536
 _PNG_OVERRIDDEN = frozenset({b"gAMA", b"cHRM"})  # by a profile: without it they would count
 _PNG_ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
 _VP8X_FLAGS_KEPT = 0b0001_0010  # alpha and animation; not ICC, EXIF or XMP, whose chunks are gone
+_VP8X_ANIMATION = 0b0000_0010
+_WEBP_FRAME = (b"ALPH", b"VP8 ", b"VP8L")
+_WEBP_FRAME_HEADER = 16  # where it lies, how large it is, how long it is shown
 _JFIF_LENGTH = 14
 
 
@@ -53,16 +59,16 @@ def _copy_range(source: BinaryIO, target: BinaryIO, start: int, end: int) -> Non
 
 def _strip_png(source: BinaryIO, target: BinaryIO) -> None:
     target.write(PNG_SIGNATURE)
-    parts = list(png_chunks(source))
+    parts, colour_type = list(png_chunks(source)), read_at(source, _PNG_COLOUR_TYPE_AT, 1)[0]
     kept = PNG_PICTURE - _PNG_ANIMATION - {b"iCCP", b"IEND"}
     if any(part.kind == b"iCCP" for part in parts):
         kept -= _PNG_OVERRIDDEN
     for part in parts:
-        if part.kind not in kept:
+        if part.kind not in kept or is_png_metadata(part):
             continue
-        if part.kind in PNG_PIXELS:
+        if makes_png_pixels(part, colour_type):
             _copy_range(source, target, part.start, part.end)
-        elif part.end - part.start <= _LONGEST_OPTIONAL:
+        elif part.kind not in PNG_PIXELS and part.end - part.start <= _LONGEST_OPTIONAL:
             chunk = read_at(source, part.start, part.end - part.start)
             checksum = int.from_bytes(chunk[-4:], "big")
             if zlib.crc32(chunk[4:-4]) == checksum:  # or some decoder refuses the picture for it
@@ -70,15 +76,41 @@ def _strip_png(source: BinaryIO, target: BinaryIO) -> None:
     target.write(_PNG_END)  # of our own: there may be none, or one with something in it
 
 
+def _webp_picture(source: BinaryIO) -> list[Part]:
+    """The chunks that a WebP's decoder looks at: the first alone of a simple file, of others the first of each kind."""
+    parts = list(webp_chunks(source))
+    if parts[0].kind != b"VP8X":
+        return parts[:1]
+    moving = read_at(source, parts[0].start + 8, 1)[0] & _VP8X_ANIMATION
+    return _first_of(parts, (b"VP8X", b"ANIM", b"ANMF") if moving else (b"VP8X", *_WEBP_FRAME))
+
+
+def _first_of(parts: Iterable[Part], kinds: tuple[bytes, ...]) -> list[Part]:
+    """The first chunk of each of these kinds, and of pixels one only, lossy or lossless."""
+    found: dict[bytes, Part] = {}
+    for part in parts:
+        if part.kind in kinds:
+            found.setdefault(b"VP8 " if part.kind == b"VP8L" else part.kind, part)
+    return list(found.values())
+
+
+def _webp_frame(source: BinaryIO, frame: Part) -> bytes:
+    """An animation's frame without what lies in it beside its pixels."""
+    header = read_at(source, frame.start + 8, _WEBP_FRAME_HEADER)
+    inside = webp_chunks_between(source, frame.start + 8 + _WEBP_FRAME_HEADER, frame.end)
+    body = header + b"".join(read_at(source, at, end - at) for _, at, end in _first_of(inside, _WEBP_FRAME))
+    return b"ANMF" + len(body).to_bytes(4, "little") + body
+
+
 def _strip_webp(source: BinaryIO, target: BinaryIO) -> None:
     target.write(b"RIFF\0\0\0\0WEBP")
     length = 4
-    for part in webp_chunks(source):
-        if part.kind not in WEBP_PICTURE or part.kind == b"ICCP":
-            continue
+    for part in _webp_picture(source):
         chunk = read_at(source, part.start, part.end - part.start)
         if part.kind == b"VP8X":
             chunk = chunk[:8] + bytes([chunk[8] & _VP8X_FLAGS_KEPT]) + chunk[9:]
+        elif part.kind == b"ANMF":
+            chunk = _webp_frame(source, part)
         target.write(chunk)
         length += len(chunk)
     target.seek(4)

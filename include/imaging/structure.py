@@ -37,7 +37,10 @@ class Part(NamedTuple):
 
 def size_of(file: BinaryIO) -> int:
     """The length of an open file in bytes."""
-    return os.fstat(file.fileno()).st_size
+    try:
+        return os.fstat(file.fileno()).st_size
+    except OSError:  # it is put together from pieces
+        return file.seek(0, os.SEEK_END)
 
 
 def read_at(file: BinaryIO, offset: int, count: int) -> bytes:

@@ -182,33 +182,37 @@ def cmyk_profile() -> bytes:
 
 
 def tiff_bytes(size: tuple[int, int], samples: int, pixels: list[bytes], **tags: object) -> bytes:
-    """An uncompressed little-endian TIFF, for what Pillow does not write. `pixels` are its strips, or its tiles."""
+    """A TIFF, for what Pillow does not write: little-endian and uncompressed unless said otherwise. `pixels` are its
+    strips, or its tiles."""
     width, height = size
     depth, photometric, tile = tags.get("depth", 8), tags.get("photometric", 2), tags.get("tile")
+    order, more = tags.get("order", "<"), tags.get("more", {})
     lengths, starts, at = [len(part) for part in pixels], [], 8
     for length in lengths:
         starts.append(at)
         at += length
     entries: dict[int, tuple[str, list[int]]] = {
-        256: ("I", [width]), 257: ("I", [height]), 258: ("H", [depth] * samples), 259: ("H", [1]),
+        256: ("I", [width]), 257: ("I", [height]), 258: ("H", [depth] * samples),
+        259: ("H", [tags.get("compression", 1)]),
         262: ("H", [photometric]), 277: ("H", [samples]), 339: ("H", [tags.get("sample_format", 1)] * samples),
         284: ("H", [tags.get("planar", 1)]),
     }  # type: ignore[assignment,dict-item,list-item]  # fmt: skip
     if tile:
         entries |= {322: ("I", [tile]), 323: ("I", [tile]), 324: ("I", starts), 325: ("I", lengths)}  # type: ignore[list-item]
     else:
-        entries |= {273: ("I", starts), 278: ("I", [height]), 279: ("I", lengths)}
+        entries |= {273: ("I", starts), 278: ("I", [tags.get("rows", height)]), 279: ("I", lengths)}
+    entries |= more  # type: ignore[operator]
     directory, values, behind = b"", b"", at + 2 + 12 * len(entries) + 4
     for tag, (kind, numbers) in sorted(entries.items()):
-        body = struct.pack(f"<{len(numbers)}{kind}", *numbers)
-        head = struct.pack("<HHI", tag, 3 if kind == "H" else 4, len(numbers))
+        body = struct.pack(f"{order}{len(numbers)}{kind}", *numbers)
+        head = struct.pack(f"{order}HHI", tag, 3 if kind == "H" else 4, len(numbers))
         if len(body) > 4:
-            directory += head + struct.pack("<I", behind + len(values))
+            directory += head + struct.pack(f"{order}I", behind + len(values))
             values += body
         else:
             directory += head + body.ljust(4, b"\0")
-    head = b"II*\0" + struct.pack("<I", at)
-    return head + b"".join(pixels) + struct.pack("<H", len(entries)) + directory + bytes(4) + values
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", at)
+    return head + b"".join(pixels) + struct.pack(f"{order}H", len(entries)) + directory + bytes(4) + values
 
 
 def icon(*pictures: tuple[tuple[int, int], int, bytes]) -> bytes:

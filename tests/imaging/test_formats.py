@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import random
 import struct
@@ -124,6 +125,37 @@ def test_jpeg_2000_modes(tmp_path: Path, mode: str) -> None:
     assert near(image.getpixel((9, 9)), (77, 77, 77), 2)
 
 
+# 16 x 16 of RGBA at 12 bits, which Pillow does not write: white, (128, 0, 0) and black columns of 8, 4 and 4, the
+# upper half of it half transparent.
+_TWELVE_BITS = {
+    "reversible": (
+        "/0//UQAyAAAAAAAQAAAAEAAAAAAAAAAAAAAAEAAAABAAAAAAAAAAAAAECwEBCwEBCwEBCwEB/1IADAAAAAEAAQQEAAH/XAAHQGBoaHD/"
+        "kAAKAAAAAAF2AAH/k9/hYCIYCis2JWBU3yP4SEEa+UAxomvo6x6yIpCDnnYnuXNefG1afsRzYfmw/Nh+bD82H5sPzYfmw/Nh+bD82H5s"
+        "PzYfmw/Nh+bD82H5sPzYfmw/Nh+bD82H5sPf4WwiF4CFJZAUhTh1AMIibcYAYEFPaUebD82H5sPzYfmw/Nh+bD82H5sPzYfmw/Nh+bD8"
+        "2H5sPzYfmw/Nh+bD82H5sPzYfmw/Nh+bD82H5sPzYfmw/Nh+bD82H5sP3+FsIheAhSWQFIU4dQDCIm3GAGBBT2lHmw/Nh+bD82H5sPzY"
+        "fmw/Nh+bD82H5sPzYfmw/Nh+bD82H5sPzYfmw/Nh+bD82H5sPzYfmw/Nh+bD82H5sPzYfmw/Nh+bD8/kqDu5DseBbwLHM6lbNkBv+hGw"
+        "ofVz4gAejkgAYjkgATjkgALTkgAGnwf/f8fyDAAiF5I8b8LP8AoAIhoPKF/P8AoAIhoPKF+h+wIAANTAW//Z"
+    ),
+    "irreversible": (
+        "/0//UQAyAAAAAAAQAAAAEAAAAAAAAAAAAAAAEAAAABAAAAAAAAAAAAAECwEBCwEBCwEBCwEB/1IADgECAAEAAQQEAACIiP9cAAtCaCR3"
+        "03fTd2L/kAAKAAAAAAEzAAH/k995uCIZ3tyyB7mnkVXQkI6a6soJgBW1PaS29uYwBjzXk7rzkKwKQIfenZoVc5Ac1590Huk631tLq2nf"
+        "kbgiGd60O9FIGX2g3iSuX3E/QArao3ylu7iEZgl9nVhQwWXHYZ+H3VW1afsE11cUMSnvAaWLP8fC35G4IhnetDvRSBl9oN4krl9xP0AK"
+        "2qN8pbu4hGYJfZ1YUMFlx2Gfh91VtWn7BNdXFDEp7wGliz/Hws+weDu5DseCL/GZ1FGCCRuEEigN+e/SYwkJQD1OCYlKdsPpLAAiF5I8"
+        "bUIKU6g+vZySXnx3gJrEcNcbx9ggACIaDxgE7Cm4hA0rb3hmlnHH2CAAIhoPGATsKbiEDStveGaWcaH2CAAA1MeJ1oMBs6qpcAXUyznP"
+        "/9k="
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", _TWELVE_BITS)
+def test_jpeg_2000_deeper_than_8_bits_keeps_its_white(tmp_path: Path, kind: str) -> None:
+    """Pillow rounds it to 256, which is 0: lights came out as holes, and what was opaque as invisible."""
+    image = _proxy(tmp_path, base64.b64decode(_TWELVE_BITS[kind]))
+    for left, colour in ((2, (255, 255, 255)), (10, (128, 0, 0)), (14, (0, 0, 0))):
+        assert near(image.getpixel((left, 4)), (*colour, 128), 4)
+        assert near(image.getpixel((left, 12)), (*colour, 255), 4)
+
+
 def _jp2_box(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I4s", 8 + len(body), kind) + body
 
@@ -186,6 +218,20 @@ def test_jpeg_xl_with_transparency(tmp_path: Path, jxl: dict[str, bytes]) -> Non
     assert near(image.getpixel((20, 20)), (*CORNERS["top left"], 255))
 
 
+# 16 x 16 of linear gray 99/255 and alpha 200/255, in 16 bits and in floating point.
+_DEEP_LA = (
+    "AAAADEpYTCANCocKAAAAFGZ0eXBqeGwgAAAAAGp4bCAAAAAJanhsbAoAAAAtanhsY/8KQ/Aj+AEoWgQIEBAAVABLGIsVANwzxuAlcwwwXgSMjVDLkJE=",
+    "AAAADEpYTCANCocKAAAAFGZ0eXBqeGwgAAAAAGp4bCAAAAAJanhsbAoAAAAzanhsY/8KQ8gJOYCiRQgQEABwAEs4aJjCg/cVFARYPvxP4e8iAJiCY2NjLxkZ6QM=",
+)  # fmt: skip
+
+
+def test_jpeg_xl_of_deep_gray_and_alpha(tmp_path: Path) -> None:
+    """The decoder says LA whatever the depth: taken for 8 bits, each other pixel was the lower half of another."""
+    whole, floating = map(base64.b64decode, _DEEP_LA)
+    assert _code(tmp_path, floating) == "unsupported_format"
+    assert near(_proxy(tmp_path, whole).getpixel((9, 9)), (167, 167, 167, 200), 2)
+
+
 def test_jpeg_xl_that_was_a_jpeg(tmp_path: Path) -> None:
     """It comes back as that JPEG, with the orientation that is to be applied."""
     image = _proxy(
@@ -225,6 +271,20 @@ def test_reading_jpeg_xl_registers_nothing(tmp_path: Path, jxl: dict[str, bytes]
     subprocess.run([sys.executable, "-c", _JXL_SHARED, tmp_path / "a", tmp_path / "b"], cwd=ROOT, check=True)
 
 
+# -- bitmaps -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(0, (200, 100, 50)), (128, (200, 100, 50, 128))])
+def test_a_bitmap_of_32_bits(tmp_path: Path, alpha: int, expected: tuple[int, ...]) -> None:
+    """Many programs say that there is an alpha channel and leave it at zero: not an invisible picture."""
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 124, *SIZE, 1, 32, 3, 4096, 0, 0, 0, 0) + masks.ljust(84, b"\0")
+    content = (
+        b"BM" + struct.pack("<IHHI", 14 + 124 + 4096, 0, 0, 14 + 124) + header + bytes((50, 100, 200, alpha)) * 1024
+    )
+    assert near(_proxy(tmp_path, content).getpixel((9, 9))[: len(expected)], expected, 1)  # type: ignore[index]
+
+
 # -- TIFF as scanners, presses and laboratories write it ---------------------------------------------------------------
 
 
@@ -255,15 +315,91 @@ def test_16_bit_planes_that_lie_apart(tmp_path: Path) -> None:
         assert near(_proxy(tmp_path, content).getpixel((column, 5)), expected, 1)
 
 
+def test_16_bit_planes_that_lie_on_their_side(tmp_path: Path) -> None:
+    picture = pictures.stored(corners(48, 32), 6)
+    planes = [bytes(level for level in plane.tobytes() for _ in range(2)) for plane in picture.split()]
+    content = pictures.tiff_bytes(picture.size, 3, planes, depth=16, planar=2, more={274: ("H", [6])})
+    image = _proxy(tmp_path, content)
+    assert image.size == (48, 32)
+    assert _upright(image, 3)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["as it is", "deflated"])
+def test_lab_in_planes(tmp_path: Path, packed: bool) -> None:
+    planes = [bytes([level % 256]) * 1024 for level in (138, 70, -50)]
+    apart = [zlib.compress(plane) if packed else plane for plane in planes]
+    content = pictures.tiff_bytes(SIZE, 3, apart, photometric=8, planar=2, compression=8 if packed else 1)
+    together = pictures.tiff_bytes(SIZE, 3, [b"".join(map(bytes, zip(*planes, strict=True)))], photometric=8)
+    expected = _proxy(tmp_path, together).getpixel((5, 5))
+    assert near(_proxy(tmp_path, content).getpixel((5, 5)), expected, 1)  # type: ignore[arg-type]
+
+
+def test_gray_and_alpha_in_planes_are_refused(tmp_path: Path) -> None:
+    """Their alpha is not read, and the picture would come out invisible."""
+    planes = [zlib.compress(bytes([level]) * 1024) for level in (77, 255)]
+    more = {338: ("H", [2])}
+    content = pictures.tiff_bytes(SIZE, 2, planes, photometric=1, planar=2, compression=8, more=more)
+    assert _code(tmp_path, content) == "unsupported_format"
+
+
+def test_a_colour_map_in_8_bits(tmp_path: Path) -> None:
+    colours = [*(value // 2 for value in range(256)), *range(256), *reversed(range(256))]
+    content = pictures.tiff_bytes(SIZE, 1, [bytes([200]) * 1024], photometric=3, more={320: ("H", colours)})
+    assert near(_proxy(tmp_path, content).getpixel((5, 5))[:3], (100, 200, 55), 1)  # type: ignore[index]
+
+
 @pytest.mark.parametrize(
     ("code", "sample_format", "value", "gray"),
-    [("f", 3, 0.25, 64), ("i", 2, 40_000, 156), ("f", 3, 51.0, 51), ("i", 2, 204, 204)],
+    [("f", 3, 0.25, 64), ("i", 2, 40_000, 156), ("f", 3, 51.0, 51), ("i", 2, 204, 204), ("I", 1, 204, 204)],
 )
 def test_32_bit_gray_tiff(tmp_path: Path, code: str, sample_format: int, value: float, gray: int) -> None:
     content = pictures.tiff_bytes(
         SIZE, 1, [struct.pack(f"<{code}", value) * 1024], depth=32, photometric=1, sample_format=sample_format
     )
     assert near(_proxy(tmp_path, content).getpixel((5, 5)), (gray,) * 3, 1)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("packed", [False, True], ids=["as it is", "deflated"])
+@pytest.mark.parametrize(
+    ("code", "sample_format", "white"),
+    [("f", 3, 1.0), ("i", 2, 2**31 - 1), ("h", 2, 2**15 - 1), ("H", 1, 2**16 - 1), ("I", 1, 2**32 - 1)],
+)
+def test_deep_gray_in_either_byte_order(
+    tmp_path: Path, order: str, packed: bool, code: str, sample_format: int, white: float
+) -> None:
+    """What libtiff unpacks was turned round once too often; without a sign, the brighter half became the darkest."""
+    whole = int if white > 1 else float
+    row = b"".join(struct.pack(f"{order}{code}", whole(white * column / 31)) for column in range(32))
+    pixels = zlib.compress(row * 32) if packed else row * 32
+    content = pictures.tiff_bytes(
+        SIZE, 1, [pixels], depth=8 * struct.calcsize(code), photometric=1, sample_format=sample_format, order=order,
+        compression=8 if packed else 1,
+    )  # fmt: skip
+    if (order, code) == (">", "I"):  # Pillow does not read them
+        assert _code(tmp_path, content) == "unsupported_format"
+        return
+    image = _proxy(tmp_path, content)
+    assert all(near(image.getpixel((column, 9)), (column * 255 // 31,) * 3, 4) for column in range(32))
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("planar", [1, 2])
+def test_strips_that_are_not_listed(tmp_path: Path, planar: int, depth: int) -> None:
+    """They would be black, or what stands at the beginning of the file."""
+    strips = [bytes([99]) * (32 * 8 * depth // 8 * (3 if planar == 1 else 1))] * (4 if planar == 1 else 12)
+    how = {"planar": planar, "rows": 8, "depth": depth}
+    for kept in (1, 2, len(strips) - 1):
+        assert _code(tmp_path, pictures.tiff_bytes(SIZE, 3, strips[:kept], **how)) == "truncated"
+    nowhere = {273: ("I", [8] * (len(strips) - 1) + [0])}
+    assert _code(tmp_path, pictures.tiff_bytes(SIZE, 3, strips, **how, more=nowhere)) == "truncated"
+    assert near(_proxy(tmp_path, pictures.tiff_bytes(SIZE, 3, strips, **how)).getpixel((20, 30)), (99, 99, 99), 1)
+
+
+def test_tiles_that_are_not_listed(tmp_path: Path) -> None:
+    tiles = [bytes([99]) * (16 * 16 * 3)] * 6
+    assert _code(tmp_path, pictures.tiff_bytes((40, 32), 3, tiles[:5], tile=16)) == "truncated"
+    assert near(_proxy(tmp_path, pictures.tiff_bytes((40, 32), 3, tiles, tile=16)).getpixel((39, 31)), (99, 99, 99), 1)
 
 
 def test_a_variant_that_is_not_read_is_not_called_corrupt(tmp_path: Path) -> None:
@@ -370,6 +506,36 @@ def test_a_broken_optional_chunk_refuses_nothing(tmp_path: Path, kind: bytes, bo
     assert _upright(_proxy(tmp_path, png_bytes(corners(400, 300), bytes(wrong_sum))))
 
 
+@pytest.mark.parametrize("size", [(32, 32), (300, 300)], ids=["same size", "resized"])
+@pytest.mark.parametrize(("depth", "colour_type", "channels"), [(8, 0, 1), (1, 0, 1), (16, 2, 3), (8, 3, 1), (8, 6, 4)])
+def test_a_png_of_which_rows_are_missing(
+    tmp_path: Path, size: tuple[int, int], depth: int, colour_type: int, channels: int
+) -> None:
+    """Its stream is whole and ends too early: the rest was black."""
+    width, height = size
+    palette = png_chunk(b"PLTE", bytes(range(256)) * 3) if colour_type == 3 else b""
+    row = b"\0" + b"\xaa" * (-(-width * depth * channels // 8))
+    empty = b"\0" * len(row)
+    for rows in (row * (height // 2), row * (height - 1)):
+        assert _code(tmp_path, pictures.raw_png(size, depth, colour_type, rows, palette)) == "truncated"
+    for rows in (row * height, row * (height // 2) + empty * (height - height // 2)):
+        assert _proxy(tmp_path, pictures.raw_png(size, depth, colour_type, rows, palette)).width
+        (tmp_path / "proxy").unlink()
+
+
+def test_a_palette_that_is_missing(tmp_path: Path) -> None:
+    """Pillow makes one up, of blacks."""
+    content = pictures.raw_png(SIZE, 8, 3, (b"\0" + bytes(range(32))) * 32)
+    assert _code(tmp_path, content) == "corrupt"
+
+
+@pytest.mark.parametrize(("colour_type", "length"), [(0, 0), (0, 1), (2, 2), (2, 5)])
+def test_a_transparent_colour_cut_short_refuses_nothing(tmp_path: Path, colour_type: int, length: int) -> None:
+    rows = (b"\0" + b"\x63" * 32 * (3 if colour_type else 1)) * 32
+    content = pictures.raw_png(SIZE, 8, colour_type, rows, png_chunk(b"tRNS", bytes(length)))
+    assert near(_proxy(tmp_path, content).getpixel((9, 9)), (99, 99, 99), 1)
+
+
 def test_a_profile_of_megabytes_is_used(tmp_path: Path) -> None:
     """Scanners have such; Pillow refuses the picture."""
     profile = pictures.adobe_rgb()
@@ -422,8 +588,9 @@ _ADOBE_CHUNKS = png_chunk(b"gAMA", _numbers(45_455)) + png_chunk(
         (_ADOBE_CHUNKS + png_chunk(b"sRGB", b"\0"), GREEN),
         (png_chunk(b"gAMA", _numbers(45_455)) + png_chunk(b"cHRM", bytes(32)), GREEN),
         (_P3_CICP + _ADOBE_CHUNKS + png_chunk(b"sRGB", b"\0"), _in_srgb(pictures.display_p3())),
+        (png_chunk(b"cICP", bytes((2, 2, 0, 1))) + _ADOBE_CHUNKS, (0, 160, 51)),
     ],
-    ids=["p3", "srgb", "linear", "2.2", "1.0", "none", "adobe", "overruled", "nonsense", "cicp first"],
+    ids=["p3", "srgb", "linear", "2.2", "1.0", "none", "adobe", "overruled", "nonsense", "cicp first", "unspecified"],
 )
 def test_png_colours_in_numbers(tmp_path: Path, chunks: bytes, expected: tuple[int, ...]) -> None:
     image = _proxy(tmp_path, _png_green(chunks))
@@ -457,6 +624,24 @@ def test_display_p3_by_code_points(tmp_path: Path, name: str) -> None:
     at = content.index(b"colrnclx") + 8
     content[at : at + 2] = (12).to_bytes(2, "big")
     assert near(_proxy(tmp_path, bytes(content)).getpixel((5, 5)), tuple(_in_srgb(pictures.display_p3())), 8)
+
+
+@pytest.mark.parametrize(("primary", "expected"), [(0, "Display P3"), (1, "sRGB"), (2, "Adobe RGB")])
+def test_colours_of_the_picture_that_is_shown(tmp_path: Path, primary: int, expected: str) -> None:
+    """A file of several pictures, which need not agree: neither the first nor those with a profile decide."""
+    file = pillow_heif.HeifFile()
+    for primaries in (12, 1, 2):
+        image = file.add_from_pillow(Image.new("RGB", (64, 64), GREEN))
+        if primaries == 2:
+            image.info["icc_profile"] = pictures.adobe_rgb()
+        else:
+            named = {"color_primaries": primaries, "transfer_characteristics": 13}
+            image.info["nclx_profile"] = {**named, "matrix_coefficients": 6, "full_range_flag": 1}
+    buffer = io.BytesIO()
+    file.save(buffer, quality=95, primary_index=primary, save_nclx_profile=True)
+    profiles = {"Display P3": pictures.display_p3(), "sRGB": pictures.srgb(), "Adobe RGB": pictures.adobe_rgb()}
+    colour = _proxy(tmp_path, buffer.getvalue()).getpixel((5, 5))
+    assert near(colour, tuple(_in_srgb(profiles[expected])), 8)
 
 
 @pytest.mark.parametrize(

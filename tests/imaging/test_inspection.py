@@ -143,6 +143,23 @@ def test_frames_of_each_kind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["heif", pytest.param("avif", marks=pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF"))],
+)
+def test_frames_that_only_decoders_count(tmp_path: Path, name: str) -> None:
+    path, frames = tmp_path / "a", [Image.new("RGB", (64, 64), (shade, 0, 0)) for shade in (10, 90, 200)]
+    if name == "heif":
+        file = pillow_heif.HeifFile()
+        for frame in frames:
+            file.add_from_pillow(frame)
+        file.save(path)
+    else:
+        frames[0].save(path, "AVIF", save_all=True, append_images=frames[1:])
+    assert inspect_image(path).frames == 3
+    assert _code(path, Limits(max_frames=2)) == "too_many_frames"
+
+
+@pytest.mark.parametrize(
     ("content", "named"),
     [
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "PostScript"),
@@ -155,6 +172,7 @@ def test_frames_of_each_kind(tmp_path: Path) -> None:
         (b"\0\0\2\0\1\0" + bytes(40), "cursor"),
         (b"\xd7\xcd\xc6\x9a" + bytes(40), "metafile"),
         (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "Canon raw"),
+        (b"MM\0+\0\x08\0\0" + bytes(40), "big-endian BigTIFF"),
         (b"x", "no known image format"),
     ],
 )
@@ -162,6 +180,17 @@ def test_what_is_not_allowed_is_refused_by_name(tmp_path: Path, content: bytes, 
     path = tmp_path / "innocent.jpg"
     path.write_bytes(content)
     with pytest.raises(ProxyError, match=named) as caught:
+        inspect_image(path)
+    assert caught.value.code == "unsupported_format"
+
+
+@pytest.mark.parametrize("marker", [b"\xc3", b"\xf7"], ids=["lossless", "JPEG-LS"])
+def test_jpegs_of_another_kind_are_refused_by_name(tmp_path: Path, marker: bytes) -> None:
+    """One was corrupt where the decoder had to scale and readable where not, the other truncated."""
+    content = pictures.jpeg_with_everything(photo(*SIZE))
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content.replace(b"\xff\xc0", b"\xff" + marker))
+    with pytest.raises(ProxyError, match="lossless") as caught:
         inspect_image(path)
     assert caught.value.code == "unsupported_format"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,70 @@ def test_webp(tmp_path: Path, mode: str, options: dict[str, object]) -> None:
     assert b"SECRET" not in data
     assert b"ICCP" not in data
     assert int.from_bytes(data[4:8], "little") == len(data) - 8
+
+
+def _webp_chunk(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("<I", len(body)) + body + b"\0" * (len(body) & 1)
+
+
+def _webp(*chunks: bytes) -> bytes:
+    body = b"WEBP" + b"".join(chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+@pytest.mark.parametrize("kind", [b"VP8X", b"VP8 ", b"ALPH", b"ANIM"])
+def test_webp_with_a_chunk_behind_its_picture(tmp_path: Path, kind: bytes) -> None:
+    """Which no decoder looks at: a second picture, and even an empty header, which was an IndexError."""
+    buffer = io.BytesIO()
+    photo(*SIZE).save(buffer, "WEBP", lossless=True)
+    for body in (b"", b"SECRET" * 5):
+        source, output = tmp_path / "source", tmp_path / "output"
+        source.write_bytes(_webp(buffer.getvalue()[12:], _webp_chunk(kind, body)))
+        try:
+            create_proxy(source, output)
+        except ProxyError:  # more pixels than one may have, in a header made of text
+            continue
+        assert not inspect_image(source).clean
+        assert output.read_bytes() == buffer.getvalue()
+
+
+def test_webp_animation_of_one_frame(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    moving = [photo(*SIZE), photo(*SIZE)]
+    moving[0].save(buffer, "WEBP", lossless=True, save_all=True, append_images=moving[1:], duration=100)
+    data = buffer.getvalue()
+    first = data.index(b"ANMF")
+    second = data.index(b"ANMF", first + 4)
+    frame = data[first + 8 : second]
+    hidden = _webp(data[12:first], _webp_chunk(b"ANMF", frame + _webp_chunk(b"JUNK", b"SECRET")))
+    source, output = tmp_path / "source", tmp_path / "output"
+    source.write_bytes(hidden)
+    assert create_proxy(source, output).action == "stripped"
+    assert output.read_bytes() == _webp(data[12:second])
+    assert _pixels(source) == _pixels(output)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        (b"sPLT", b"SECRET\0\x08" + bytes(6)),
+        (b"gAMA", b"\0\0\xb1\x8fSECRET"),
+        (b"pHYs", b"SECRET" * 9),
+        (b"sBIT", b"SECRET"),
+    ],
+    ids=lambda chunk: chunk[0].decode(),
+)
+def test_png_with_text_where_numbers_belong(tmp_path: Path, chunk: tuple[bytes, bytes]) -> None:
+    _, output = _stripped(tmp_path, png_bytes(photo(*SIZE), png_chunk(*chunk)))
+    assert b"SECRET" not in output.read_bytes()
+
+
+def test_jpeg_with_a_segment_that_decoders_skip(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    photo(*SIZE).save(buffer, "JPEG", quality=92)
+    data = buffer.getvalue()
+    _, output = _stripped(tmp_path, data[:2] + b"\xff\xdc\0\x08SECRET" + data[2:])
+    assert output.read_bytes() == data
 
 
 def test_a_clean_file_comes_out_as_it_is(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -34,7 +35,7 @@ from include.imaging import (
 )
 from include.imaging.jxl import extension
 from tests.imaging.fuzz import seeds
-from tests.imaging.pictures import photo, raw_png, saved
+from tests.imaging.pictures import photo, raw_png, saved, tiff_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 20.0  # seconds for what takes a fraction of one
@@ -382,6 +383,16 @@ def test_a_progressive_jpeg_that_needs_too_much_memory_is_not_called_corrupt(tmp
         assert caught.value.code == "memory_limit"
     with DecodeWorkers(1, Limits(memory_bytes=600 * 1024**2)) as pool:
         assert pool.create_proxy(source, tmp_path / "out").action == "resized"
+
+
+def test_a_tiff_that_needs_too_much_memory_is_not_called_corrupt(tmp_path: Path) -> None:
+    """One strip of 182 MB, which libtiff unpacks at once."""
+    source = tmp_path / "a"
+    source.write_bytes(tiff_bytes((5500, 5500), 3, [zlib.compress(bytes(181_500_000))], depth=16, compression=8))
+    with DecodeWorkers(1, Limits(memory_bytes=300 * 1024**2)) as pool:
+        with pytest.raises(ProxyError) as caught:
+            pool.create_proxy(source, tmp_path / "b")
+        assert caught.value.code == "memory_limit"
 
 
 def test_a_jpeg_xl_that_needs_too_much_memory_is_not_a_crash(tmp_path: Path) -> None:
