@@ -121,6 +121,8 @@ def _day(day: date, proxies: Mapping[str, Any], analyses: Mapping[str, Any], cal
 
 
 def _between(moment: ColumnElement[datetime], first: date, last: date) -> list[ColumnElement[bool]]:
+    if last == date.max:  # the calendar has no day after it
+        return [moment >= _midnight(first)]
     return [moment >= _midnight(first), moment < _midnight(last + timedelta(days=1))]
 
 

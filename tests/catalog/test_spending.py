@@ -174,3 +174,9 @@ def test_a_run_adds_up_what_its_images_keep_in_s3(catalog: Catalog) -> None:
     assert figures.storage == StorageBytes(4000, 400, 1000, 100)
     assert (figures.request_bytes, figures.billed_input_tokens, figures.tiers) == (2000, 520, ("priority",))
     assert [(size.original_width, size.width, size.images) for size in figures.image_sizes] == [(4000, 1200, 2)]
+
+
+@pytest.mark.parametrize("day", [date.min, date.max])
+def test_the_first_and_the_last_day_of_the_calendar_are_days(catalog: Catalog, day: date) -> None:
+    (figures,) = catalog.daily_figures(day, day)
+    assert (figures.day, figures.proxies_created, figures.calls) == (day, 0, ())
