@@ -27,7 +27,8 @@ STAND_IN_WARNING = (
 NO_ANSWER_WARNING = "NO ANSWER: Nova answered nothing, so that nothing can be said about it."
 HOW = {
     "interval": f"percentile bootstrap over pictures, {RESAMPLES} resamples, {CONFIDENCE:.0%}; none below "
-    f"{MIN_SAMPLE} pictures. No width means that all pictures gave the same figure.",
+    f"{MIN_SAMPLE} pictures, and none of a share where a picture has a zero to take it of. No width means that all "
+    "pictures gave the same figure.",
     "latency": "seconds from the request to its answer at the client, without the attempts that were throttled; "
     "latency_ms is the model's own figure. The calls of one picture follow each other in random order.",
     "own_variation": "agreement of the answers about the same original with each other",
