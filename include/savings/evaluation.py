@@ -124,11 +124,12 @@ def _pictures(
         for file_id, sizes in answers.by_picture.items()
         if ORIGINAL in sizes and any(size in sizes for size in proxies)
     }
+    small = {(call.file_id, call.variant) for call in verdicts if call.code == SAME_SIZE and call.variant != ORIGINAL}
     refused = {(call.file_id, call.code or "") for call in verdicts if call.code not in (SAME_SIZE, None)}
     return {
         "sampled": len(evaluation.file_ids),
         "compared": len(compared),
-        "not_larger": dict(Counter(call.variant for call in verdicts if call.code == SAME_SIZE)),
+        "not_larger": dict(Counter(size for _, size in sorted(small))),
         "refused": dict(Counter(code for _, code in refused)),
         "refused_file_ids": sorted({file_id for file_id, _ in refused}),
     }
