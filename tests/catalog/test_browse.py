@@ -220,6 +220,24 @@ def test_savings_follow_what_is_recorded(catalog: Catalog, monkeypatch: pytest.M
     assert catalog.savings_total().images == 1
 
 
+def test_savings_hold_a_row_that_was_committed_after_one_with_a_higher_number(
+    catalog: Catalog, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers end at once: the figures are read between their commits, and no other row ever comes."""
+    monkeypatch.setattr("include.catalog.kept.COST_FACTOR", 0)
+    first, last = add(catalog, 2)
+    process(catalog, "first", first)
+    process(catalog, "last", last)
+    number = {"id": first}
+    with engine.begin() as connection:  # not in sight yet
+        connection.execute(text("UPDATE image_proxies SET superseded_at = created_at WHERE file_id = :id"), number)
+    assert catalog.savings_total().images == 1
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE image_proxies SET superseded_at = NULL WHERE file_id = :id"), number)
+    monkeypatch.setattr("include.catalog.kept.SETTLED_SECONDS", 0.0, raising=False)
+    assert catalog.savings_total().images == 2
+
+
 def test_failures_are_those_of_now_by_reason(catalog: Catalog, clock: Clock) -> None:
     ids = add(catalog, 4)
     catalog.store_plan(plan("one", ids))
