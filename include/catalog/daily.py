@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Date, FromClause, Table, and_, case, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Date, FromClause, Table, and_, case, cast, exists, func, not_, select
 
 from include.catalog.records import DayCalls, DayFigures, Outcome, StorageBytes
 from include.catalog.store import Store
@@ -32,14 +32,17 @@ def daily_figures(store: Store, first: date, last: date) -> list[DayFigures]:
     return [_day(day, proxies.get(day, {}), analyses.get(day, {}), calls.get(day, ())) for day in days]
 
 
-def storage_sums() -> dict[str, ColumnElement[Any]]:
-    """Columns of `StorageBytes` over rows of `image_proxies` joined with their `files`; refusals count for nothing."""
-    in_s3, elsewhere = and_(MADE, files.c.uri.like("s3://%")), and_(MADE, files.c.uri.not_like("s3://%"))
+def storage_sums(
+    original: ColumnElement[bool] = MADE, stored: ColumnElement[bool] = MADE
+) -> dict[str, ColumnElement[Any]]:
+    """Columns of `StorageBytes` over rows of `image_proxies` joined with their `files`: originals of the rows that are
+    `original`, uploads of those that are `stored`. Refusals count for nothing."""
+    in_s3, elsewhere = files.c.uri.like("s3://%"), files.c.uri.not_like("s3://%")
     return {
-        "original_in_s3": func.sum(case((in_s3, _proxy.original_bytes))),
-        "uploaded_for_s3": func.sum(case((in_s3, _proxy.bytes_uploaded))),
-        "original_elsewhere": func.sum(case((elsewhere, _proxy.original_bytes))),
-        "uploaded_for_elsewhere": func.sum(case((elsewhere, _proxy.bytes_uploaded))),
+        "original_in_s3": func.sum(case((and_(original, in_s3), _proxy.original_bytes))),
+        "uploaded_for_s3": func.sum(case((and_(stored, in_s3), _proxy.bytes_uploaded))),
+        "original_elsewhere": func.sum(case((and_(original, elsewhere), _proxy.original_bytes))),
+        "uploaded_for_elsewhere": func.sum(case((and_(stored, elsewhere), _proxy.bytes_uploaded))),
     }
 
 
@@ -54,7 +57,14 @@ _PROXIES_OF_FILES = image_proxies.outerjoin(files, files.c.id == _proxy.file_id)
 def _proxy_sums() -> dict[str, ColumnElement[Any]]:
     made = {name: func.sum(case((MADE, column))) for name, column in _BYTES.items()}
     counts = {name: func.count(case((_proxy.status == status, 1))) for name, status in _STATUSES.items()}
-    return made | counts | storage_sums()
+    return made | counts | storage_sums(_first("content_version"), _first("uri"))
+
+
+def _first(what: str) -> ColumnElement[bool]:
+    """Rows that are the first of their image with this content, or this object: made again, it takes no more room."""
+    before = image_proxies.alias(f"before_{what}").c
+    same = and_(before.file_id == _proxy.file_id, before[what] == _proxy[what], before.id < _proxy.id)
+    return and_(MADE, not_(exists(select(before.id).where(same, before.status != Outcome.FAILED.value))))
 
 
 def _analysis_sums() -> dict[str, ColumnElement[Any]]:
@@ -121,6 +131,8 @@ def _day(day: date, proxies: Mapping[str, Any], analyses: Mapping[str, Any], cal
 
 
 def _between(moment: ColumnElement[datetime], first: date, last: date) -> list[ColumnElement[bool]]:
+    if last == date.max:  # the calendar has no day after it
+        return [moment >= _midnight(first)]
     return [moment >= _midnight(first), moment < _midnight(last + timedelta(days=1))]
 
 

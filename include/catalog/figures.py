@@ -70,15 +70,19 @@ class SavingsFigures:
         self._kept = Kept(store, _sum_up)
 
     def by(self, group: SavingsGroup, limit: int = GROUPS) -> Savings:
-        """Measured savings by group: days and runs newest first, formats and sizes by what they save."""
+        """Measured savings by group: days and runs newest first, formats and sizes by what they save.
+
+        Days and runs that only asked Nova, about proxies of before, are among them: what they cost belongs to nobody
+        else.
+        """
         sums = self._kept.get()
         number = list(SavingsGroup).index(group)
         rows = _grouped(sums.cells, lambda cell: cell.group[number])
         if group is SavingsGroup.DAY:
-            found = [_priced(rows[day], sums.calls_by_day.get(day)) for day in sorted(rows, reverse=True)]
+            found = sorted(_with_calls(rows, sums.calls_by_day), key=lambda row: row.group, reverse=True)
         elif group is SavingsGroup.RUN:
-            newest = sorted(rows, key=lambda run: (sums.last_made[run], run), reverse=True)
-            found = [_priced(rows[run], sums.calls_by_run.get(run)) for run in newest]
+            runs = _with_calls(rows, sums.calls_by_run)
+            found = sorted(runs, key=lambda row: (sums.last_work[row.group], row.group), reverse=True)
         else:
             found = sorted(rows.values(), key=lambda row: (-row.bytes_saved, row.group))
         return Savings(group, tuple(found[:limit]), _total(sums), sums.as_of)
@@ -189,14 +193,14 @@ class _Cell:
     bytes_avoided: int
     ratios: float  # sum of the images' saving ratios
     with_ratio: int
-    last_id: int
+    last_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
     as_of: datetime
     cells: tuple[_Cell, ...]
-    last_made: Mapping[str, int]  # by run: its newest proxy
+    last_work: Mapping[str, datetime]  # by run: its newest proxy or call
     calls_by_day: Mapping[str, Mapping[str, Any]]
     calls_by_run: Mapping[str, Mapping[str, Any]]
 
@@ -207,15 +211,19 @@ def _sum_up(store: Store) -> _Sums:
         cells = tuple(_Cell(tuple(row[:4]), *_whole(row[4:])) for row in connection.execute(_cells(connection)))
         by_day = _calls(connection, _day(image_attempts.c.recorded_at, connection))
         by_run = _calls(connection, image_attempts.c.run_id)
-    last_made: dict[str, int] = {}
+    last_work = {run: calls["last_at"] for run, calls in by_run.items()}
     for cell in cells:
-        last_made[cell.group[1]] = max(cell.last_id, last_made.get(cell.group[1], 0))
-    return _Sums(as_of, cells, last_made, by_day, by_run)
+        last_work[cell.group[1]] = max(cell.last_at, last_work.get(cell.group[1], cell.last_at))
+    return _Sums(as_of, cells, last_work, by_day, by_run)
 
 
 def _total(sums: _Sums) -> SavingsRow:
-    empty = SavingsRow(TOTAL, 0, 0, 0, 0, 0, 0, 0, None)
-    return _priced(_grouped(sums.cells, lambda _cell: TOTAL).get(TOTAL, empty), _added(sums.calls_by_run.values()))
+    rows = _grouped(sums.cells, lambda _cell: TOTAL)
+    return _priced(rows.get(TOTAL, _row(TOTAL, ())), _added(sums.calls_by_run.values()))
+
+
+def _with_calls(rows: Mapping[str, SavingsRow], calls: Mapping[str, Mapping[str, Any]]) -> list[SavingsRow]:
+    return [_priced(rows.get(name, _row(name, ())), calls.get(name)) for name in rows.keys() | calls.keys()]
 
 
 def _cells(connection: Connection) -> Select[Any]:
@@ -234,7 +242,7 @@ def _cells(connection: Connection) -> Select[Any]:
             func.sum(case((in_s3, -stored), else_=_p.original_bytes - stored)),
             func.sum(_p.saving_ratio),
             func.count(_p.saving_ratio),
-            func.max(_p.id),
+            func.max(_p.created_at),
         )
         .select_from(image_proxies.join(files, files.c.id == _p.file_id))
         .where(newest_good())
@@ -269,14 +277,15 @@ def _day(moment: ColumnElement[datetime], connection: Connection) -> ColumnEleme
 
 def _calls(connection: Connection, key: ColumnElement[str]) -> dict[str, Mapping[str, Any]]:
     sums = (value.label(name) for name, value in CALL_SUMS.items())
-    query = select(key.label("group_key"), *sums).where(image_attempts.c.called).group_by(text("group_key"))
+    last_at = func.max(image_attempts.c.recorded_at).label("last_at")
+    query = select(key.label("group_key"), last_at, *sums).where(image_attempts.c.called).group_by(text("group_key"))
     return {row["group_key"]: dict(row) for row in connection.execute(query).mappings()}
 
 
 def _whole(values: Sequence[Any]) -> list[Any]:
     """Sums as plain numbers: PostgreSQL answers decimals, and null over nothing but nulls."""
-    *first, ratios, with_ratio, last_id = values
-    return [*(int(value or 0) for value in first), float(ratios or 0.0), int(with_ratio), int(last_id)]
+    *first, ratios, with_ratio, last_at = values
+    return [*(int(value or 0) for value in first), float(ratios or 0.0), int(with_ratio), last_at]
 
 
 def _grouped(cells: Sequence[_Cell], key: Callable[[_Cell], str]) -> dict[str, SavingsRow]:

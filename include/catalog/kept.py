@@ -13,6 +13,9 @@ from sqlalchemy import func, select
 from include.catalog.store import Store
 from include.catalog.tables import image_attempts, image_proxies
 
+# A row's number is drawn before it is committed: one with a lower number may come into sight after the figures were
+# read. Figures read once more when every such transaction has ended hold all.
+SETTLED_SECONDS = 60.0
 COST_FACTOR = 10  # figures that took a second to read are kept for ten: at most a tenth of the time goes into them
 
 T = TypeVar("T")
@@ -25,6 +28,7 @@ class _Reading(Generic[T]):
     stamp: Stamp
     ended: float
     seconds: float
+    settled: bool  # the one before was read at the same stamp, long enough ago
 
     def age(self) -> float:
         """Return seconds since they were read."""
@@ -34,7 +38,8 @@ class _Reading(Generic[T]):
 class Kept(Generic[T]):
     """What `read` returns, kept while nothing changes; safe to share between threads.
 
-    A new proxy, analysis or attempt is a new row with a higher id, so two highest ids tell whether anything changed.
+    A new proxy, analysis or attempt is a new row with a higher id, so two highest ids tell whether anything changed;
+    once these stand still, the figures are read one time more.
     While a run adds rows all the time, the figures are read anew when they are ten times as old as reading them took.
     """
 
@@ -47,7 +52,7 @@ class Kept(Generic[T]):
         """Return the figures. One thread reads them anew; meanwhile others get the old ones, and wait only at first."""
         kept = self._reading
         if kept is not None:
-            if kept.age() < COST_FACTOR * kept.seconds or kept.stamp == self._stamp():
+            if kept.age() < COST_FACTOR * kept.seconds or self._still_holds(kept):
                 return kept.figures
             if not self._lock.acquire(blocking=False):
                 return kept.figures
@@ -60,11 +65,15 @@ class Kept(Generic[T]):
         finally:
             self._lock.release()
 
+    def _still_holds(self, kept: _Reading[T]) -> bool:
+        return (kept.settled or kept.age() < SETTLED_SECONDS) and kept.stamp == self._stamp()
+
     def _read_anew(self) -> _Reading[T]:
-        stamp, began = self._stamp(), time.monotonic()
+        before, stamp, began = self._reading, self._stamp(), time.monotonic()
         figures = self._read(self._store)
         ended = time.monotonic()
-        return _Reading(figures, stamp, ended, ended - began)
+        settled = before is not None and before.stamp == stamp and began - before.ended >= SETTLED_SECONDS
+        return _Reading(figures, stamp, ended, ended - began, settled)
 
     def _stamp(self) -> Stamp:
         with self._store.reading() as connection:

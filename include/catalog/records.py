@@ -343,7 +343,7 @@ class DayFigures:
     bytes_original: int  # of images proxied or kept that day
     bytes_served: int
     bytes_uploaded: int
-    storage: StorageBytes  # of the same images
+    storage: StorageBytes  # what the day brought: an image or object that was counted before is not in it again
     calls: tuple[DayCalls, ...]
 
 

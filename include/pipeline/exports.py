@@ -109,10 +109,11 @@ class ExportRequest:
     def filter(self) -> AnalysisFilter:
         """What the catalog can choose by itself."""
         start = datetime.combine(self.day, time(), UTC) if self.day else None
+        has_end = start is not None and self.day != date.max  # the calendar has no day after it
         return AnalysisFilter(
             run_id=self.run_id,
             written_from=start,
-            written_to=start + timedelta(days=1) if start else None,
+            written_to=start + timedelta(days=1) if start and has_end else None,
             model_id=self.model_id,
             prompt_version=self.prompt_version,
             endpoint=self.endpoint,

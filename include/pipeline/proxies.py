@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -51,6 +52,7 @@ log = logging.getLogger(__name__)
 
 # Downloads and uploads wait for the network: this many images more than decode workers are in flight to hide it.
 TRANSFER_THREADS = 2
+_ETAG = re.compile(r"etag:[0-9a-f]{32}(-\d+)?")  # as S3 gives it, of one upload or of parts
 
 
 class NotEnoughDisk(RuntimeError):
@@ -186,7 +188,7 @@ class _OneImage:
         wanted = self.previews.request(image)
         try:
             with timed(self.stage.metrics, "proxy.check"):
-                _check_content(image, source)
+                _check_content(image, source, own_table=settings.table_mapping is None)
                 pixels = self._pixels(image, source)
             with timed(self.stage.metrics, "proxy.resize"), self.budget.hold(pixels):
                 served = self._serve(source, output, wanted)
@@ -274,17 +276,22 @@ class _OneImage:
         return stored.uri, stored.size_bytes, stored.sha256
 
 
-def _check_content(image: SourceImage, source: LocalSource) -> None:
-    scheme, _, registered = image.content_version.partition(":")
-    if scheme != "sha256":  # an ETag, or a version of the team's own: nothing to compare bytes with
-        return
-    try:
-        with source.path.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError:
-        return  # the decode worker says what is wrong with it
-    if found != registered:
+def _check_content(image: SourceImage, source: LocalSource, *, own_table: bool) -> None:
+    found: str | None = None
+    if image.content_version.startswith("sha256:"):
+        found = _sha256(source.path)
+    elif own_table and _ETAG.fullmatch(image.content_version):
+        found = source.version  # in a table of the team's, what is called so may be of another upload
+    if found is not None and found != image.content_version:
         raise ContentChanged(f"{image.uri} was changed since it was registered: register it again")
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        with path.open("rb") as opened:
+            return f"sha256:{hashlib.file_digest(opened, 'sha256').hexdigest()}"
+    except OSError:
+        return None  # the decode worker says what is wrong with it
 
 
 def cores() -> int:

@@ -61,8 +61,9 @@ def text_word_recall(reference: Answer, other: Answer) -> float | None:
 
 def text_gram_recall(reference: Answer, other: Answer) -> float | None:
     """Share of the character 4-grams of the reference's visible text that the other has too: one wrong letter in a
-    long word costs four of its grams, not all of it."""
-    return _recall(_grams(reference.visible_text, _GRAM), _grams(other.visible_text, _GRAM))
+    long word costs four of its grams, not all of it. A shorter text is one gram of its own length."""
+    size = min(_GRAM, len(normalised(reference.visible_text)))
+    return _recall(_grams(reference.visible_text, size), _grams(other.visible_text, size))
 
 
 def description_token_f1(reference: Answer, other: Answer) -> float | None:

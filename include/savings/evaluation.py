@@ -27,7 +27,8 @@ STAND_IN_WARNING = (
 NO_ANSWER_WARNING = "NO ANSWER: Nova answered nothing, so that nothing can be said about it."
 HOW = {
     "interval": f"percentile bootstrap over pictures, {RESAMPLES} resamples, {CONFIDENCE:.0%}; none below "
-    f"{MIN_SAMPLE} pictures. No width means that all pictures gave the same figure.",
+    f"{MIN_SAMPLE} pictures, and none of a share where a picture has a zero to take it of. No width means that all "
+    "pictures gave the same figure.",
     "latency": "seconds from the request to its answer at the client, without the attempts that were throttled; "
     "latency_ms is the model's own figure. The calls of one picture follow each other in random order.",
     "own_variation": "agreement of the answers about the same original with each other",
@@ -123,11 +124,12 @@ def _pictures(
         for file_id, sizes in answers.by_picture.items()
         if ORIGINAL in sizes and any(size in sizes for size in proxies)
     }
+    small = {(call.file_id, call.variant) for call in verdicts if call.code == SAME_SIZE and call.variant != ORIGINAL}
     refused = {(call.file_id, call.code or "") for call in verdicts if call.code not in (SAME_SIZE, None)}
     return {
         "sampled": len(evaluation.file_ids),
         "compared": len(compared),
-        "not_larger": dict(Counter(call.variant for call in verdicts if call.code == SAME_SIZE)),
+        "not_larger": dict(Counter(size for _, size in sorted(small))),
         "refused": dict(Counter(code for _, code in refused)),
         "refused_file_ids": sorted({file_id for file_id, _ in refused}),
     }

@@ -65,11 +65,13 @@ def _latency_line(what: str, found: Mapping[str, Any]) -> str:
     gain, share = found["gain"], found["gain_share"]
     if gain is None:
         return f"**Latency** {what}: not measured"
-    if gain["excludes_zero"] is False:
-        said = "no difference can be told"
+    if gain["excludes_zero"] is None:
+        said = "too few pictures for an interval; the mean gain is"
+    elif not gain["excludes_zero"]:
+        said = "no difference can be told, by"
     else:
-        said = "sooner" if gain["value"] >= 0 else "LATER"
-    return f"**Latency** {what}: {said}, by {_interval(gain)} ({_interval(share, percent=True)})"
+        said = "sooner, by" if gain["value"] > 0 else "LATER, by"
+    return f"**Latency** {what}: {said} {_interval(gain)} ({_interval(share, percent=True)})"
 
 
 def _loss_line(of: str, found: Mapping[str, _Figure], name: str) -> str:

@@ -43,12 +43,19 @@ def mean(values: Sequence[float]) -> Estimate | None:
 
 
 def saved_share(pairs: Sequence[tuple[float, float]]) -> Estimate | None:
-    """1 - (sum of the second) / (sum of the first), over pairs of one picture each; None where the firsts are zero."""
+    """1 - (sum of the second) / (sum of the first), over pairs of one picture each; None where the firsts are zero.
+
+    Without an interval where some are: a resample of these alone has no share.
+    """
     if not math.fsum(first for first, _ in pairs):
         return None
-    return estimate(
-        pairs, lambda sample: 1 - math.fsum(second for _, second in sample) / math.fsum(first for first, _ in sample)
-    )
+    if not all(first for first, _ in pairs):
+        return Estimate(_saved_share(pairs), None, None, len(pairs))
+    return estimate(pairs, _saved_share)
+
+
+def _saved_share(pairs: Sequence[tuple[float, float]]) -> float:
+    return 1 - math.fsum(second for _, second in pairs) / math.fsum(first for first, _ in pairs)
 
 
 def estimate(sample: Sequence[T], statistic: Callable[[Sequence[T]], float]) -> Estimate | None:

@@ -30,7 +30,8 @@ DEFINITIONS = {
     "savings_percent_mean": "mean over the same images of 1 - bytes Nova reads / bytes of the original",
     "savings_percent_over_1mb": "savings_percent over originals of more than 1,000,000 bytes",
     "savings_percent_mean_over_1mb": "savings_percent_mean over originals of more than 1,000,000 bytes",
-    "bytes_uploaded": "bytes sent to S3 by this run: proxies, and kept originals that Nova could not reach otherwise",
+    "bytes_uploaded": "bytes that stand in S3 because of this run: proxies, and kept originals that Nova could not "
+    "reach otherwise; what a forced run finds there already, the same byte for byte, is in it and not sent again",
     "proxy_seconds": "wall seconds of one image, from fetching the original to the end of its upload; nearest rank",
     "cost_usd": "reported tokens, with the image's counted as the model bills them, at the model card's prices; null "
     "on the stand-in, which bills nothing",

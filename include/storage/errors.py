@@ -56,8 +56,12 @@ _BY_S3_CODE: Final[dict[str, tuple[type[StorageError], str]]] = {
     "AccountProblem": (StorageUnavailable, "access_denied"),
     "ExpiredToken": (StorageUnavailable, "access_denied"),
     "InvalidAccessKeyId": (StorageUnavailable, "access_denied"),
+    "InvalidSecurity": (StorageUnavailable, "access_denied"),
     "InvalidToken": (StorageUnavailable, "access_denied"),
+    "NotSignedUp": (StorageUnavailable, "access_denied"),
+    "RequestTimeTooSkewed": (StorageUnavailable, "access_denied"),  # this machine's clock is wrong
     "SignatureDoesNotMatch": (StorageUnavailable, "access_denied"),
+    "TokenRefreshRequired": (StorageUnavailable, "access_denied"),
     "KMS.DisabledException": (StorageUnavailable, "access_denied"),
     "KMS.NotFoundException": (StorageUnavailable, "access_denied"),
     "403": (StorageUnavailable, "access_denied"),

@@ -18,7 +18,7 @@ import botocore.exceptions
 
 from include.storage.errors import BOTO_ERRORS, SourceError, source_error, storage_error
 from include.storage.folders import list_files, utc
-from include.storage.sources import file_path, split_s3_uri
+from include.storage.sources import etag_version, file_path, split_s3_uri
 
 _NOT_SATISFIABLE: Final = 416  # an object without bytes has no first byte
 _HIDDEN: Final = "."
@@ -105,7 +105,7 @@ def list_prefix(client: Any, bucket: str, prefix: str) -> Iterator[tuple[datetim
                     item["Key"].rpartition("/")[2],
                     item["Size"],
                     item["LastModified"].astimezone(UTC),
-                    _etag(item["ETag"]),
+                    etag_version(item["ETag"]),
                 )
                 for item in page.get("Contents", [])
             ]
@@ -149,7 +149,7 @@ def read_object_head(client: Any, uri: str, count: int) -> Head:
         raise source_error(error, uri) from error
     total = str(reply.get("ContentRange", "")).rpartition("/")[2]
     size = int(total) if total.isdigit() else int(reply["ContentLength"])
-    return Head(data, size, _etag(reply["ETag"]), reply["LastModified"].astimezone(UTC))
+    return Head(data, size, etag_version(reply["ETag"]), reply["LastModified"].astimezone(UTC))
 
 
 def read_file_head(path: Path, count: int) -> Head:
@@ -174,11 +174,7 @@ def _empty_object(client: Any, bucket: str, key: str) -> Head:
         found = client.head_object(Bucket=bucket, Key=key)
     except BOTO_ERRORS as error:
         raise source_error(error, f"s3://{bucket}/{key}") from error
-    return Head(b"", found["ContentLength"], _etag(found["ETag"]), found["LastModified"].astimezone(UTC))
-
-
-def _etag(quoted: str) -> str:
-    return f"etag:{quoted.strip(chr(34))}"
+    return Head(b"", found["ContentLength"], etag_version(found["ETag"]), found["LastModified"].astimezone(UTC))
 
 
 def _stat_version(status: os.stat_result) -> str:

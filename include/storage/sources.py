@@ -32,11 +32,15 @@ _KEY_BYTES: Final = 1024  # the limit of S3
 
 @dataclass(frozen=True, slots=True)
 class LocalSource:
-    """An original on this machine's disk. `temporary`: made for the caller, who deletes it; never write to another."""
+    """An original on this machine's disk. `temporary`: made for the caller, who deletes it; never write to another.
+
+    `version` is the content version of what S3 gave (`etag:…`); None for a file, and where the server names none.
+    """
 
     path: Path
     size_bytes: int
     temporary: bool
+    version: str | None = None
 
 
 def fetch_source(
@@ -111,8 +115,8 @@ def _download(client: Any, bucket: str, key: str, destination_dir: Path, max_byt
     while True:
         try:
             with _temporary_file(destination_dir, key) as (path, opened):
-                size = _stream(client, bucket, key, opened, max_bytes)
-            return LocalSource(path, size, temporary=True)
+                size, version = _stream(client, bucket, key, opened, max_bytes)
+            return LocalSource(path, size, temporary=True, version=version)
         except BOTO_ERRORS as error:
             if not isinstance(error, _BROKEN_BODY) or attempt == _ATTEMPTS:
                 raise source_error(error, uri) from error
@@ -121,7 +125,7 @@ def _download(client: Any, bucket: str, key: str, destination_dir: Path, max_byt
             raise StorageUnavailable("storage_unavailable", f"cannot write below {destination_dir}: {error}") from error
 
 
-def _stream(client: Any, bucket: str, key: str, opened: BinaryIO, max_bytes: int | None) -> int:
+def _stream(client: Any, bucket: str, key: str, opened: BinaryIO, max_bytes: int | None) -> tuple[int, str | None]:
     reply = client.get_object(Bucket=bucket, Key=key)
     body, announced = reply["Body"], int(reply["ContentLength"])
     try:
@@ -131,7 +135,12 @@ def _stream(client: Any, bucket: str, key: str, opened: BinaryIO, max_bytes: int
             written += opened.write(chunk)
     finally:
         body.close()
-    return written
+    return written, etag_version(reply["ETag"]) if "ETag" in reply else None
+
+
+def etag_version(quoted: str) -> str:
+    """The content version of an object with this ETag, as S3 writes it."""
+    return f"etag:{quoted.strip(chr(34))}"
 
 
 @contextmanager

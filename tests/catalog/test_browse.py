@@ -179,6 +179,34 @@ def test_savings_are_sums_of_the_newest_current_proxies(catalog: Catalog, clock:
     assert total.mean_saving_ratio == pytest.approx((0.8 + 0.0 + 0.9 + 0.9) / 4)
 
 
+def test_days_and_runs_that_only_asked_nova_have_their_costs(catalog: Catalog, clock: Clock) -> None:
+    """An analysis that comes after midnight, or of another run than the proxy, is paid for all the same."""
+    ids = add(catalog, 2)
+    process(catalog, "evening", *ids, stages=frozenset({PROXY}))
+    clock.forward(86_400)
+    process(catalog, "after-midnight", *ids, stages=frozenset({ANALYSE}))
+    clock.forward(1)
+    process(catalog, "redone", ids[0], force=True)
+    clock.forward(86_400)
+    process(catalog, "redone-again", ids[0], stages=frozenset({PROXY}), force=True)
+    days, runs = catalog.savings(SavingsGroup.DAY), catalog.savings(SavingsGroup.RUN)
+    assert [(row.group, row.images, row.nova_calls, row.cost_usd_projected) for row in days] == [
+        ("2026-11-24", 1, 0, None),
+        ("2026-11-23", 0, 3, 1.5),
+        ("2026-11-22", 1, 0, None),
+    ]
+    assert [(row.group, row.images, row.nova_calls) for row in runs] == [
+        ("dag/redone-again", 1, 0),
+        ("dag/redone", 0, 1),
+        ("dag/after-midnight", 0, 2),
+        ("dag/evening", 1, 0),
+    ]
+    assert (days[1].mean_saving_ratio, days[1].bytes_original, days[1].stand_in_calls) == (None, 0, 3)
+    total = catalog.savings_total()
+    for rows in (days, runs):
+        assert sum(row.nova_calls or 0 for row in rows) == total.nova_calls == 3
+
+
 def test_savings_of_nothing(catalog: Catalog) -> None:
     found = catalog.savings_table(SavingsGroup.DAY)
     assert (found.groups, found.total.images, found.total.mean_saving_ratio) == ((), 0, None)
@@ -190,6 +218,24 @@ def test_savings_follow_what_is_recorded(catalog: Catalog, monkeypatch: pytest.M
     assert catalog.savings_total().images == 0
     process(catalog, "one", file_id)
     assert catalog.savings_total().images == 1
+
+
+def test_savings_hold_a_row_that_was_committed_after_one_with_a_higher_number(
+    catalog: Catalog, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers end at once: the figures are read between their commits, and no other row ever comes."""
+    monkeypatch.setattr("include.catalog.kept.COST_FACTOR", 0)
+    first, last = add(catalog, 2)
+    process(catalog, "first", first)
+    process(catalog, "last", last)
+    number = {"id": first}
+    with engine.begin() as connection:  # not in sight yet
+        connection.execute(text("UPDATE image_proxies SET superseded_at = created_at WHERE file_id = :id"), number)
+    assert catalog.savings_total().images == 1
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE image_proxies SET superseded_at = NULL WHERE file_id = :id"), number)
+    monkeypatch.setattr("include.catalog.kept.SETTLED_SECONDS", 0.0, raising=False)
+    assert catalog.savings_total().images == 2
 
 
 def test_failures_are_those_of_now_by_reason(catalog: Catalog, clock: Clock) -> None:

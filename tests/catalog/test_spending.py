@@ -9,12 +9,26 @@ import pytest
 
 from include.catalog.catalog import Catalog
 from include.catalog.errors import LeaseLost
-from include.catalog.records import DayCalls, Failure, SpendingLimit, Stage, StorageBytes
+from include.catalog.records import DayCalls, Failure, SpendingLimit, Stage, StorageBytes, WorkKey
 from include.pipeline.params import parse_params
 from include.pipeline.settings import load_settings
 from include.pipeline.spending import SETTLED, SpendingGuard
 from tests.catalog.conftest import Clock
-from tests.catalog.making import ANALYSE, LEASE, PROXY, Worker, add, call, image, kept, new_proxy, plan, process
+from tests.catalog.making import (
+    ANALYSE,
+    KEY,
+    LEASE,
+    PROXY,
+    Worker,
+    add,
+    call,
+    image,
+    kept,
+    new_proxy,
+    plan,
+    process,
+    selection,
+)
 
 WHOLE = SpendingLimit("daily_cost_limit", 5.0)
 
@@ -143,6 +157,24 @@ def test_a_day_in_numbers(catalog: Catalog, clock: Clock) -> None:
     assert (empty.proxies_created, empty.bytes_original, empty.calls) == (0, 0, ())
 
 
+def test_storage_of_a_proxy_that_is_made_again_counts_once(catalog: Catalog, clock: Clock) -> None:
+    catalog.register([image("disk", uri="file:///archive/disk.jpg"), image("cloud")])
+    disk, cloud = (row.file_id for row in catalog.select_unprocessed(selection(stages={PROXY})))
+    recipes = {"first": "recipe-1", "again": "recipe-1", "next-day": "recipe-1", "smaller": "recipe-2"}
+    for name, recipe in recipes.items():
+        clock.forward(86_400 if name == "next-day" else 1)
+        key = WorkKey(recipe, KEY.model_id, KEY.prompt_version)
+        catalog.store_plan(plan(name, [disk, cloud], stages={PROXY}, force=True, key=key))
+        worker = Worker(catalog, name, PROXY)
+        for file_id in worker.held:
+            uri = f"s3://proxies/{recipe}/{file_id}.jpg"
+            worker.proxy(file_id, new_proxy(uri=uri, original_bytes=5000, proxy_bytes=600, bytes_uploaded=600))
+    first, second = catalog.daily_figures(date(2026, 11, 22), date(2026, 11, 23))
+    assert (first.proxies_created, first.bytes_uploaded) == (4, 2400), "what was done counts each time"
+    assert first.storage == StorageBytes(5000, 600, 5000, 600)
+    assert second.storage == StorageBytes(0, 600, 0, 600), "only the other recipe's objects are new"
+
+
 def test_a_day_is_the_same_to_a_session_of_another_zone(catalog: Catalog, clock: Clock) -> None:
     clock.now = datetime(2026, 11, 22, 23, 59, tzinfo=UTC)
     process(catalog, "run", *add(catalog, 2))
@@ -174,3 +206,9 @@ def test_a_run_adds_up_what_its_images_keep_in_s3(catalog: Catalog) -> None:
     assert figures.storage == StorageBytes(4000, 400, 1000, 100)
     assert (figures.request_bytes, figures.billed_input_tokens, figures.tiers) == (2000, 520, ("priority",))
     assert [(size.original_width, size.width, size.images) for size in figures.image_sizes] == [(4000, 1200, 2)]
+
+
+@pytest.mark.parametrize("day", [date.min, date.max])
+def test_the_first_and_the_last_day_of_the_calendar_are_days(catalog: Catalog, day: date) -> None:
+    (figures,) = catalog.daily_figures(day, day)
+    assert (figures.day, figures.proxies_created, figures.calls) == (day, 0, ())

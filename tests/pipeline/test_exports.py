@@ -66,6 +66,12 @@ def only(folder: Path, ending: str) -> Path:
     return found
 
 
+@pytest.mark.parametrize("day", [date.min, date.max])
+def test_the_first_and_the_last_day_of_the_calendar_are_days(catalog: Catalog, out: Path, day: date) -> None:
+    process(catalog, "first", *add(catalog))
+    assert export(catalog, out, day=day).rows == 0
+
+
 def test_parquet_has_typed_nested_columns_that_are_the_views(catalog: Catalog, out: Path) -> None:
     one, two, _ = add(catalog, 3)
     process(catalog, "first", one, two)

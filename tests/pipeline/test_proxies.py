@@ -235,6 +235,35 @@ def test_a_file_changed_since_it_was_registered_is_put_back_not_filed_under_the_
     assert ground.make_proxies(conf={})["a.jpg"].original_width == 1500
 
 
+def test_an_object_replaced_since_it_was_listed_is_not_filed_and_paid_for_under_the_old_content(ground: Ground) -> None:
+    def listed() -> NewImage:
+        head = ground.s3.head_object(Bucket=ground.bucket, Key="in/a.jpg")
+        uri, version = f"s3://{ground.bucket}/in/a.jpg", f"etag:{head['ETag'].strip(chr(34))}"
+        return NewImage(uri, "a.jpg", "image/jpeg", head["ContentLength"], version, datetime.now(UTC))
+
+    path = photograph(ground.pictures.parent / "a.jpg", 1300, 1000)
+    ground.s3.upload_file(str(path), ground.bucket, "in/a.jpg")
+    ground.catalog.register([listed()])
+    batch = ground.plan(stages=["proxy"])
+    photograph(path, 1500, 1100)
+    ground.s3.upload_file(str(path), ground.bucket, "in/a.jpg")
+    assert ground.stage().run(ground.run_id, batch) == {Outcome.RETURNED: 1}
+    assert ground.images()["a.jpg"].code == "content_changed"
+    assert ground.objects() == ["in/a.jpg"]
+    ground.catalog.register([listed()])
+    assert ground.make_proxies()["a.jpg"].original_width == 1500
+
+
+def test_a_version_of_the_teams_own_is_compared_with_nothing(ground: Ground, tmp_path: Path) -> None:
+    """In a table of theirs, what is called an ETag may be of another upload."""
+    path = photograph(ground.pictures.parent / "a.jpg", 1300, 1000)
+    ground.s3.upload_file(str(path), ground.bucket, "in/a.jpg")
+    uri = f"s3://{ground.bucket}/in/a.jpg"
+    ground.catalog.register([NewImage(uri, "a.jpg", "image/jpeg", 1, f"etag:{'0' * 32}", datetime.now(UTC))])
+    batch = ground.plan(stages=["proxy"])
+    assert ground.stage(table_mapping=tmp_path / "map.toml").run(ground.run_id, batch) == {Outcome.PROXIED: 1}
+
+
 def test_a_row_deleted_meanwhile_is_skipped_and_the_others_go_on(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,8 @@ def test_one_wrong_letter_costs_its_grams_and_not_the_word() -> None:
     assert text_gram_recall(text("parking"), text("parkinq")) == pytest.approx(3 / 4)
     assert text_word_recall(text("parking"), text("parkinq")) == 0.0
     assert text_gram_recall(text("no"), text("no")) == 1.0
+    assert text_gram_recall(text("42"), text("exit 42 north")) == 1.0, "read, with more beside it"
+    assert text_gram_recall(text("42"), text("43")) == 0.0
     assert text_gram_recall(text(""), text("no")) is None
 
 

@@ -151,6 +151,20 @@ def test_the_words_follow_the_figures() -> None:
     assert "too few pictures for an interval" in few
 
 
+def test_what_cannot_be_told_of_few_pictures_is_not_said_of_their_latency() -> None:
+    page = evaluation_markdown(report(calls(3), 3))
+    assert "in seconds: too few pictures for an interval; the mean gain is 1.020" in page
+    assert "sooner" not in page
+
+
+def test_a_picture_is_not_larger_once_however_often_its_original_would_have_been_asked() -> None:
+    none = {"called": False, "endpoint": None, "cost_usd": None, "cost_usd_projected": None, "code": "same_as_original"}
+    small = [call(13, size, repeat, **none) for size, repeat in (("896", 0), ("original", 0), ("original", 1))]
+    made = report([*calls(12), *small], 13)
+    assert made.data["pictures"]["not_larger"] == {"896": 1}
+    assert "1 picture not larger than 896 px: nothing to compare there" in evaluation_markdown(made)
+
+
 def test_what_was_refused_or_not_larger_is_told() -> None:
     none = {"called": False, "endpoint": None, "cost_usd": None, "cost_usd_projected": None}
     found = [

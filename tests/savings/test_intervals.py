@@ -55,6 +55,13 @@ def test_a_share_is_of_the_sums_not_a_mean_of_shares() -> None:
     assert saved_share([(0.0, 1.0)]) is None
 
 
+def test_a_share_of_little_but_zeros_has_no_interval() -> None:
+    """A resample of zeros alone has no share: an answer that took under a millisecond is one."""
+    found = saved_share([(0.0, 0.0)] * MIN_SAMPLE + [(4.0, 1.0)])
+    assert found is not None
+    assert (found.value, found.low, found.high, found.pictures) == (0.75, None, None, MIN_SAMPLE + 1)
+
+
 def test_any_statistic_of_the_sample() -> None:
     found = estimate(list(range(11)), lambda sample: sorted(sample)[len(sample) // 2])
     assert found is not None and found.value == 5

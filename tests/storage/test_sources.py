@@ -142,6 +142,18 @@ def test_an_object_that_its_owner_closed_does_not_stop_the_batch(s3_code: str) -
     assert (error.code, error.transient) == ("source_access_denied", True)
 
 
+@pytest.mark.parametrize(
+    ("s3_code", "status"),
+    [("RequestTimeTooSkewed", 403), ("InvalidSecurity", 403), ("NotSignedUp", 403), ("TokenRefreshRequired", 400)],
+)
+def test_what_is_wrong_with_whoever_asks_is_not_the_images_fault(s3_code: str, status: int) -> None:
+    """A worker whose clock is wrong is refused each image: it must not use up the tries of all of them."""
+    reply = {"Error": {"Code": s3_code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    error = source_error(ClientError(reply, "GetObject"), "s3://b/k")  # type: ignore[arg-type]
+    assert isinstance(error, StorageUnavailable)
+    assert error.code == "access_denied"
+
+
 def test_no_room_for_the_download_is_not_the_images_fault(tmp_path: Path, s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="x.jpg", Body=b"123456")
     assert outage(f"s3://{bucket}/x.jpg", tmp_path / "missing", s3) == "storage_unavailable"
