@@ -24,6 +24,7 @@ from include.local.laptop import VAR
 from include.pipeline.settings import SettingsError, load_settings
 from include.savings import DayReport, build_day_report, storage_price
 from scripts.run_view import size
+from scripts.words import complain
 
 DAYS = 7
 
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         reports = daily_reports(options.catalog, options.first, options.last)
     except (CatalogError, SettingsError, ValueError) as error:
-        console.print(f"[red]{error}[/red]", highlight=False)
+        complain(console, error)
         return 2
     if options.json:
         print(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))

@@ -23,6 +23,7 @@ from include.local.registration import register_folders
 from include.pipeline.settings import Settings, SettingsError, load_settings
 from include.storage.errors import StorageError
 from scripts.interrupts import Interrupted, raise_on_signals
+from scripts.words import complain
 
 PREFERRED_PORT = 8080  # Airflow's own
 DAGS = (
@@ -59,7 +60,7 @@ def main() -> int:
                 _prepare(machine, stack, settings)
             return _serve(machine, stack, console)
     except (SettingsError, LaptopBusy, ServerFailed, StorageError, DagsMissing) as error:
-        console.print(f"[red]{error}[/red]")
+        complain(console, error)
         return 2
     except Interrupted:
         console.print("Stopped: Airflow, S3 and the Nova stand-in. What they keep is in var/.")
@@ -83,7 +84,7 @@ def _serve(machine: Laptop, stack: AirflowStack, console: Console) -> int:
     while True:
         for name, server in stack.servers.items():
             if not server.running:
-                console.print(f"[red]Airflow's {name} ended; see {machine.var / 'logs' / name}.log[/red]")
+                complain(console, f"Airflow's {name} ended; see {machine.var / 'logs' / name}.log")
                 return 1
         time.sleep(POLL_SECONDS)
 
