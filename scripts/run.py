@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from include.local.cloud import BUCKET
-from include.local.laptop import VAR, Laptop, LaptopBusy, laptop, picture_folders
+from include.local.laptop import VAR, Laptop, LaptopBusy, LaptopUnusable, laptop, picture_folders
 from include.local.processes import ChildServer, ServerFailed
 from include.local.registration import register_folders
 from include.pipeline.settings import SettingsError, load_settings
@@ -46,7 +46,7 @@ def main() -> int:
         with laptop(VAR) as machine:
             console.print(f"S3 at {machine.cloud.s3.endpoint_url}, Nova stand-in at {machine.cloud.nova_url}")
             return _run(machine, picture_folders(machine.var), console)
-    except (SettingsError, LaptopBusy, ServerFailed, StorageError) as error:
+    except (SettingsError, LaptopBusy, LaptopUnusable, ServerFailed, StorageError) as error:
         complain(console, error)
         return 2
     except Interrupted as interrupted:

@@ -17,7 +17,7 @@ import httpx
 from rich.console import Console
 
 from include.local.airflow import SLOTS, USER, AirflowStack
-from include.local.laptop import VAR, Laptop, LaptopBusy, laptop, picture_folders
+from include.local.laptop import VAR, Laptop, LaptopBusy, LaptopUnusable, laptop, picture_folders
 from include.local.processes import ServerFailed, free_port, is_free
 from include.local.registration import register_folders
 from include.pipeline.settings import Settings, SettingsError, load_settings
@@ -59,7 +59,7 @@ def main() -> int:
                 running.enter_context(stack)
                 _prepare(machine, stack, settings)
             return _serve(machine, stack, console)
-    except (SettingsError, LaptopBusy, ServerFailed, StorageError, DagsMissing) as error:
+    except (SettingsError, LaptopBusy, LaptopUnusable, ServerFailed, StorageError, DagsMissing) as error:
         complain(console, error)
         return 2
     except Interrupted:
