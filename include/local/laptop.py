@@ -66,6 +66,7 @@ def laptop(var: Path, stand_in_options: tuple[str, ...] = ()) -> Iterator[Laptop
 
     from include.catalog.catalog import Catalog
     from include.catalog.engine import create_catalog_engine
+    from include.catalog.errors import NotMigrated
     from include.catalog.migrate import migrate
 
     var = var.absolute()
@@ -81,8 +82,8 @@ def laptop(var: Path, stand_in_options: tuple[str, ...] = ()) -> Iterator[Laptop
         try:
             migrate(engine)
             catalog.release_all()
-        except DBAPIError as error:
-            raise LaptopUnusable(var / "catalog.db", error.orig) from error
+        except (DBAPIError, NotMigrated) as error:
+            raise LaptopUnusable(var / "catalog.db", getattr(error, "orig", error)) from error
         home = AirflowHome(var / "airflow")
         with EmbeddedCloud(var, stand_in_options) as cloud:
             connections = {"aws_default": cloud.aws_connection(), "catalog_default": catalog_connection(var)}
