@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from include.catalog.catalog import Catalog
 
 VAR: Final = Path(os.environ.get("VAR_DIR") or ROOT / "var")  # everything that a laptop's runs make
+MADE: Final = (  # patterns of all that stands in it, for `make clean`
+    *("airflow", "logs", "nova_stand_in", "reports", "samples", "seaweedfs"),
+    *("catalog.db", "catalog.db-*", "credentials.json", "laptop.lock"),
+)
 
 
 class LaptopBusy(RuntimeError):
