@@ -15,6 +15,7 @@ from rich.table import Table
 
 from include.nova import NovaError
 from include.pipeline.capacity import Archive, capacity_of
+from scripts.words import complain
 
 LEAST, MOST = 0.001, 10**12  # what is beyond is a slip of the hand
 
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         found = capacity_of(archive)
     except NovaError as error:
-        console.print(f"[red]{error}[/red]")
+        complain(console, error)
         return 2
     table = Table("estimate", "value", box=None)
     for name, value in (

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,26 @@ class SetupError(RuntimeError):
     """The command cannot begin; the message says what is missing."""
 
     code = "setup"
+
+
+@contextmanager
+def reading_catalog(url: str) -> Iterator[Catalog]:
+    """Give the catalog at ``url`` to a command that reads it. Raises `CatalogError`, `SetupError` if out of reach."""
+    from sqlalchemy.exc import DBAPIError
+
+    from include.catalog.catalog import Catalog
+    from include.catalog.engine import create_catalog_engine
+    from include.catalog.migrate import require_migrated
+
+    engine = create_catalog_engine(url)
+    try:
+        require_migrated(engine)
+        yield Catalog(engine)
+    except DBAPIError as error:
+        shown = engine.url.render_as_string(hide_password=True)
+        raise SetupError(f"the catalog at {shown} cannot be read: {error.orig}") from error
+    finally:
+        engine.dispose()
 
 
 class Connections:
@@ -107,22 +129,25 @@ class Connections:
     def _engine(self) -> Engine:
         from sqlalchemy.exc import SQLAlchemyError
 
-        from include.catalog.engine import create_catalog_engine
+        from include.catalog.engine import create_catalog_engine, prepare
+        from include.catalog.errors import UnsuitableDatabase
 
         if self._catalog_url:
             try:
                 return create_catalog_engine(self._catalog_url)
-            except (SQLAlchemyError, ImportError) as error:  # no address, no such kind of database, or no driver for it
-                raise SetupError(f"--catalog-url: {error}; the catalog is SQLite or PostgreSQL") from error
+            except UnsuitableDatabase as error:
+                raise SetupError(f"--catalog-url: {error}") from error
+        name = _variable(self._settings.catalog_conn_id)
         if not _has_connection(self._settings.catalog_conn_id):
-            name = _variable(self._settings.catalog_conn_id)
             raise SetupError(f"no catalog: give --catalog-url, or set {name} as for Airflow")
         _find_hooks()
         from airflow.sdk import BaseHook
+        from airflow.sdk.exceptions import AirflowException
 
-        from include.catalog.engine import prepare
-
-        return prepare(BaseHook.get_hook(self._settings.catalog_conn_id).get_sqlalchemy_engine())
+        try:
+            return prepare(BaseHook.get_hook(self._settings.catalog_conn_id).get_sqlalchemy_engine())
+        except (AirflowException, AttributeError, SQLAlchemyError, ValueError) as error:  # of another kind, or no JSON
+            raise SetupError(f"{name} is no connection to SQLite or PostgreSQL: {error}") from error
 
 
 def _boto3_client(service: str, **how: Any) -> Any:

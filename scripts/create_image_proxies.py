@@ -36,6 +36,7 @@ from scripts.connections import Connections, SetupError
 from scripts.interrupts import stop_on_signals
 from scripts.progress import BatchProgress
 from scripts.run_view import show_summary, size
+from scripts.words import complain
 
 if TYPE_CHECKING:
     from include.catalog.catalog import Catalog
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = _Command(connections, params, settings, console, stop).run()
             return signals.exit_code or code
     except (InvalidParams, SettingsError, SetupError, CostLimitExceeded) as error:
-        console.print(f"[red]{error.code}:[/red] {error}", highlight=False)
+        complain(console, error, code=error.code)
         return WRONG
 
 
@@ -172,7 +173,7 @@ class _Command:
             [] if self.stop.is_set() else reasons_against(catalog.run_counts(run_id), self.params.max_failure_ratio)
         )
         for reason in reasons:
-            self.console.print(f"[red]{reason}[/red]", highlight=False)
+            complain(self.console, reason)
         return trouble or (FAILED if reasons else OK)
 
     @contextmanager

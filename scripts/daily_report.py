@@ -16,14 +16,13 @@ from datetime import UTC, date, datetime, timedelta
 
 from rich.console import Console
 
-from include.catalog.catalog import Catalog
-from include.catalog.engine import create_catalog_engine
 from include.catalog.errors import CatalogError
-from include.catalog.migrate import require_migrated
 from include.local.laptop import VAR
 from include.pipeline.settings import SettingsError, load_settings
 from include.savings import DayReport, build_day_report, storage_price
+from scripts.connections import SetupError, reading_catalog
 from scripts.run_view import size
+from scripts.words import complain, day
 
 DAYS = 7
 
@@ -34,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     try:
         reports = daily_reports(options.catalog, options.first, options.last)
-    except (CatalogError, SettingsError, ValueError) as error:
-        console.print(f"[red]{error}[/red]", highlight=False)
+    except (CatalogError, SettingsError, SetupError, ValueError) as error:
+        complain(console, error)
         return 2
     if options.json:
         print(json.dumps([dataclasses.asdict(report) for report in reports], indent=2))
@@ -50,20 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def daily_reports(url: str, first: date, last: date) -> list[DayReport]:
     """Return a report for each UTC day of the catalog at ``url``, both ends inclusive."""
     price = storage_price(load_settings().storage_usd_per_gb_month)
-    engine = create_catalog_engine(url)
-    try:
-        require_migrated(engine)
-        return [build_day_report(day, price) for day in Catalog(engine).daily_figures(first, last)]
-    finally:
-        engine.dispose()
+    with reading_catalog(url) as catalog:
+        return [build_day_report(day, price) for day in catalog.daily_figures(first, last)]
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     today = datetime.now(UTC).date()
     parser = argparse.ArgumentParser(prog="python -m scripts.daily_report", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--catalog", default=f"sqlite:///{VAR.absolute() / 'catalog.db'}", help="the catalog's URL")
-    parser.add_argument("--from", dest="first", type=date.fromisoformat, default=today - timedelta(days=DAYS - 1))
-    parser.add_argument("--to", dest="last", type=date.fromisoformat, default=today)
+    parser.add_argument("--from", dest="first", metavar="DAY", type=day, default=today - timedelta(days=DAYS - 1))
+    parser.add_argument("--to", dest="last", metavar="DAY", type=day, default=today)
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     return parser.parse_args(arguments)
 

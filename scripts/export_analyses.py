@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import date
 from typing import Any
 
 from include.catalog.errors import CatalogError
@@ -24,6 +23,8 @@ from include.pipeline.exports import (
 from include.pipeline.settings import SettingsError, load_settings
 from include.storage.destinations import UnusableDestination
 from include.storage.errors import StorageUnavailable
+from scripts.connections import SetupError, reading_catalog
+from scripts.words import day
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,16 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return _export(options)
-    except (InvalidExport, SettingsError, UnusableDestination, StorageUnavailable, CatalogError) as error:
+    except (InvalidExport, SettingsError, SetupError, UnusableDestination, StorageUnavailable, CatalogError) as error:
         print(f"{error.code}: {error}", file=sys.stderr)
         return 2
 
 
 def _export(options: argparse.Namespace) -> int:
-    from include.catalog.catalog import Catalog
-    from include.catalog.engine import create_catalog_engine
-    from include.catalog.migrate import require_migrated
-
     settings = load_settings()
     request = ExportRequest(
         destination=options.to,
@@ -53,13 +50,9 @@ def _export(options: argparse.Namespace) -> int:
         endpoint=options.endpoint,
     )
     address = export_address(request, settings)
-    engine = create_catalog_engine(options.catalog or _catalog_of_make_run())
-    try:
-        require_migrated(engine)
+    with reading_catalog(options.catalog or _catalog_of_make_run()) as catalog:
         s3 = _s3() if address.lower().startswith("s3://") else None
-        export = export_analyses(Catalog(engine), request, s3, settings)
-    finally:
-        engine.dispose()
+        export = export_analyses(catalog, request, s3, settings)
     print(export.text())
     return 0 if export.rows else 3
 
@@ -86,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--to", metavar="FOLDER", help="a folder, or s3://bucket/folder; default: the setting")
     parser.add_argument("--catalog", metavar="URL", help="sqlite:////absolute/path.db or postgresql://...")
     parser.add_argument("--run", metavar="ID", help="written by this run: dag_id/Airflow's run id")
-    parser.add_argument("--day", type=date.fromisoformat, metavar="YYYY-MM-DD", help="written on this day (UTC)")
+    parser.add_argument("--day", type=day, metavar="YYYY-MM-DD", help="written on this day (UTC)")
     parser.add_argument("--model", metavar="ID", help="answered by this model or inference profile")
     parser.add_argument("--prompt-version", metavar="VERSION", help="asked with this prompt")
     parser.add_argument("--label", metavar="NAME", help="with this label")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import os
 import re
@@ -27,15 +28,20 @@ def _secret(name: str) -> str:
     return secrets.token_hex(24)
 
 
-def main() -> int:
-    """The command line: 0 when the file was written, 1 when there is one already."""
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / ".env"
+def main(arguments: list[str] | None = None) -> int:
+    """The command line: 0 when the file was written, 1 when there is one already or it cannot be written."""
+    parser = argparse.ArgumentParser(prog="python3 -m scripts.make_env", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("path", nargs="?", type=Path, default=ROOT / ".env", help="default: .env beside .env.example")
+    path: Path = parser.parse_args(arguments).path
     text = filled((ROOT / ".env.example").read_text(encoding="utf-8"))
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as opened:
             opened.write(text)
     except FileExistsError:
         print(f"{path} exists and is left as it is; delete it for new secrets", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{path} cannot be written: {error.strerror}", file=sys.stderr)
         return 1
     print(f"wrote {path}")
     return 0

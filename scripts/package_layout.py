@@ -2,16 +2,17 @@
 
 `python -m scripts.package_layout KIND FOLDER` with KIND one of:
 
-- `stock`: dags/, plugins/, include/ side by side, and `airflow.env` with the three variables that point to them.
+- `stock`: dags/, plugins/, include/, scripts/ side by side, and `airflow.env` with three variables that point to them.
 - `mwaa`:  what goes into the environment's S3 bucket: dags/, plugins.zip, requirements.txt with its constraints.
 - `astro`: an Astro project: dags/, plugins/, include/, requirements.txt, packages.txt, Dockerfile.
 
-FOLDER must not exist, or be empty. Needs no installed package.
+FOLDER must not exist, or be empty, and lie outside of what is copied into it. Needs no installed package.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import sys
 import zipfile
@@ -22,6 +23,7 @@ from scripts.production_lock import constraints, direct_requirements
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = "image_proxy_constraints.txt"
+COPIED = ("dags", "plugins", "include", "scripts")
 MWAA_DAGS = "/usr/local/airflow/dags"
 # Airflow is part of these images; asking for it again would ask pip to replace it.
 OF_THE_IMAGE = ("apache-airflow[", "apache-airflow==")
@@ -45,7 +47,8 @@ def stock(target: Path) -> None:
         "AIRFLOW__CORE__PLUGINS_FOLDER": here / "plugins",
         "PYTHONPATH": here,
     }
-    _write(target / "airflow.env", "".join(f"{name}={value}\n" for name, value in lines.items()))
+    exports = [f"export {name}={shlex.quote(str(value))}\n" for name, value in lines.items()]
+    _write(target / "airflow.env", "".join(exports))
     _write(target / "requirements.txt", _requirements())
     _write(target / CONSTRAINTS, "\n".join(constraints()) + "\n")
 
@@ -112,6 +115,9 @@ def _write(path: Path, text: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """The command line: 0 when the folder was made, 2 with a message when it cannot be."""
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return 0
     if len(arguments) != 2 or arguments[0] not in KINDS:  # noqa: PLR2004
         print(__doc__, file=sys.stderr)
         return 2
@@ -119,8 +125,15 @@ def main(arguments: list[str]) -> int:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         print(f"{target} is there already, and not an empty folder", file=sys.stderr)
         return 2
-    target.mkdir(parents=True, exist_ok=True)
-    KINDS[arguments[0]](target)
+    if any(target.resolve().is_relative_to(ROOT / source) for source in COPIED):
+        print(f"{target} lies in a folder that is to be copied into it: name one outside", file=sys.stderr)
+        return 2
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        KINDS[arguments[0]](target)
+    except (OSError, shutil.Error) as error:
+        print(f"{target} cannot be written: {error}", file=sys.stderr)
+        return 2
     print(f"{arguments[0]}: {target}")
     return 0
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from include.local.cloud import BUCKET
-from include.local.laptop import VAR, Laptop, LaptopBusy, laptop, picture_folders
+from include.local.laptop import VAR, Laptop, LaptopBusy, LaptopUnusable, laptop, picture_folders
 from include.local.processes import ChildServer, ServerFailed
 from include.local.registration import register_folders
 from include.pipeline.settings import SettingsError, load_settings
@@ -24,6 +24,7 @@ from include.savings import write_report
 from include.storage.errors import StorageError
 from scripts.interrupts import Interrupted, raise_on_signals
 from scripts.run_view import Progress, show_summary
+from scripts.words import complain, shown
 
 DAG_ID = "image_proxy_pipeline"
 # As many as one run takes; and a folder of five pictures with two bad ones is no failed run where a person sees each
@@ -45,8 +46,8 @@ def main() -> int:
         with laptop(VAR) as machine:
             console.print(f"S3 at {machine.cloud.s3.endpoint_url}, Nova stand-in at {machine.cloud.nova_url}")
             return _run(machine, picture_folders(machine.var), console)
-    except (SettingsError, LaptopBusy, ServerFailed, StorageError) as error:
-        console.print(f"[red]{error}[/red]")
+    except (SettingsError, LaptopBusy, LaptopUnusable, ServerFailed, StorageError) as error:
+        complain(console, error)
         return 2
     except Interrupted as interrupted:
         console.print("[yellow]Stopped. What was decided is kept; the next run takes the rest.[/yellow]")
@@ -105,9 +106,9 @@ def _complain(machine: Laptop, console: Console, what: str) -> int:
     log = machine.var / "logs" / "run.log"
     lines = log.read_text(errors="replace").splitlines()
     errors = [line for line in lines if "error" in line.lower()] or lines
-    console.print(f"[red]{what}[/red] The whole log is {log}; its last errors:", highlight=False)
+    complain(console, f"{what} The whole log is {log}; its last errors:")
     for line in errors[-3:]:
-        console.print(f"  {line.strip()}", highlight=False, markup=False)
+        console.print(f"  {shown(line.strip())}", highlight=False, markup=False, emoji=False)
     return 1
 
 

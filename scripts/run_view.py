@@ -16,6 +16,7 @@ from rich.text import Text
 
 from include.catalog.records import ImageReport, Outcome
 from include.savings import RunReport
+from scripts.words import shown
 
 STYLES = {
     Outcome.ANALYSED: "green",
@@ -68,7 +69,7 @@ class Progress:
         for image in decided:
             if image.outcome is Outcome.FAILED and image.file_id not in self._told:
                 self._told.add(image.file_id)
-                self._console.print(Text(f"  {image.filename}: {image.message}", style="red"))
+                self._console.print(Text(shown(f"  {image.filename}: {image.message}"), style="red"))
 
 
 def show_summary(console: Console, report: RunReport, images: Sequence[ImageReport], places: Mapping[str, str]) -> None:
@@ -82,7 +83,7 @@ def show_summary(console: Console, report: RunReport, images: Sequence[ImageRepo
         console.print(line, highlight=False)
     console.print()
     for name, place in places.items():
-        console.print(f"  [dim]{name:<8}[/dim] {place}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble("  ", (f"{name:<8}", "dim"), f" {shown(place)}"), soft_wrap=True)
 
 
 def _table(images: Sequence[ImageReport]) -> Table:
@@ -93,7 +94,7 @@ def _table(images: Sequence[ImageReport]) -> Table:
     table.add_column("outcome", overflow="fold")
     for image in images[:MOST_ROWS]:
         table.add_row(
-            Text(image.filename),
+            Text(shown(image.filename)),
             size(image.original_bytes),
             dimensions(image.original_width, image.original_height),
             size(image.proxy_bytes),

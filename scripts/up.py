@@ -17,12 +17,13 @@ import httpx
 from rich.console import Console
 
 from include.local.airflow import SLOTS, USER, AirflowStack
-from include.local.laptop import VAR, Laptop, LaptopBusy, laptop, picture_folders
+from include.local.laptop import VAR, Laptop, LaptopBusy, LaptopUnusable, laptop, picture_folders
 from include.local.processes import ServerFailed, free_port, is_free
 from include.local.registration import register_folders
 from include.pipeline.settings import Settings, SettingsError, load_settings
 from include.storage.errors import StorageError
 from scripts.interrupts import Interrupted, raise_on_signals
+from scripts.words import complain
 
 PREFERRED_PORT = 8080  # Airflow's own
 DAGS = (
@@ -58,8 +59,8 @@ def main() -> int:
                 running.enter_context(stack)
                 _prepare(machine, stack, settings)
             return _serve(machine, stack, console)
-    except (SettingsError, LaptopBusy, ServerFailed, StorageError, DagsMissing) as error:
-        console.print(f"[red]{error}[/red]")
+    except (SettingsError, LaptopBusy, LaptopUnusable, ServerFailed, StorageError, DagsMissing) as error:
+        complain(console, error)
         return 2
     except Interrupted:
         console.print("Stopped: Airflow, S3 and the Nova stand-in. What they keep is in var/.")
@@ -83,7 +84,7 @@ def _serve(machine: Laptop, stack: AirflowStack, console: Console) -> int:
     while True:
         for name, server in stack.servers.items():
             if not server.running:
-                console.print(f"[red]Airflow's {name} ended; see {machine.var / 'logs' / name}.log[/red]")
+                complain(console, f"Airflow's {name} ended; see {machine.var / 'logs' / name}.log")
                 return 1
         time.sleep(POLL_SECONDS)
 

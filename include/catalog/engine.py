@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
 
 from include.catalog.errors import UnsuitableDatabase
 
@@ -17,12 +18,20 @@ READ_ONLY = {"catalog_read_only": True}  # execution options of a connection tha
 
 
 def create_catalog_engine(url: str | URL) -> Engine:
-    """An engine for the catalog at `url` (`sqlite:////absolute/path.db` or `postgresql://...`), already prepared."""
-    address = make_url(url)
-    if address.drivername in ("postgres", "postgresql"):
-        address = address.set(drivername="postgresql+psycopg")
-    _refuse_unshared(address)
-    return prepare(create_engine(address, pool_pre_ping=address.get_backend_name() != "sqlite"))
+    """An engine for the catalog at `url` (`sqlite:////absolute/path.db` or `postgresql://...`), already prepared.
+
+    Raises `UnsuitableDatabase`. Nothing is connected yet.
+    """
+    try:
+        address = make_url(url)
+        if address.drivername in ("postgres", "postgresql"):
+            address = address.set(drivername="postgresql+psycopg")
+        if address.get_backend_name() not in ("sqlite", "postgresql"):
+            raise ValueError(f"{address.get_backend_name()} is no kind of catalog")
+        engine = create_engine(address, pool_pre_ping=address.get_backend_name() != "sqlite")
+    except (ArgumentError, ImportError, ValueError) as error:  # no address, a port that is no number, a driver missing
+        raise UnsuitableDatabase(f"{error}; the catalog is SQLite or PostgreSQL") from error
+    return prepare(engine)
 
 
 def prepare(engine: Engine) -> Engine:

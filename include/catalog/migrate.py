@@ -33,10 +33,11 @@ def migrate(engine: Engine, revision: str = "head", mapping: TableMapping | None
     """Upgrades to `revision` in one transaction. Two processes at once are fine: the second waits, finds it done.
 
     With `mapping`, a table of the team's stands in for `files` afterwards; without, one that does goes on doing so.
-    Raises `InvalidMapping`, and has changed nothing then.
+    Raises `InvalidMapping`, or `NotMigrated` for a newer package's catalog, and has changed nothing then.
     """
     with prepare(engine).begin() as connection:
         _only_one(connection)
+        _refuse_newer(connection)
         before = remove_mapping(connection)  # migrations change our own table
         command.upgrade(_config(connection), revision)
         check_change(connection, before, mapping or before)
@@ -55,20 +56,49 @@ def downgrade(engine: Engine, revision: str = "base") -> None:
 def is_migrated(engine: Engine) -> bool:
     """Whether the tables are those that this code expects."""
     with prepare(engine).connect().execution_options(**READ_ONLY) as connection:
-        found = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_heads()
-    return set(found) == set(ScriptDirectory(str(_MIGRATIONS)).get_heads())
+        return _revisions(connection) == set(ScriptDirectory(str(_MIGRATIONS)).get_heads())
 
 
 def require_migrated(engine: Engine) -> None:
     """Raises `NotMigrated`, with the command to type, unless the tables are those that this code expects."""
+    shown = _shown(engine)
+    if not _is_there(engine):
+        raise NotMigrated(f"there is no catalog at {shown}; python -m include.catalog.migrate {shown} makes one")
     if not is_migrated(engine):
-        shown = engine.url.render_as_string(hide_password=True)
+        with engine.connect().execution_options(**READ_ONLY) as connection:
+            _refuse_newer(connection)
         raise NotMigrated(f"the catalog at {shown} is not migrated: run python -m include.catalog.migrate {shown}")
 
 
 def ours(name: str | None, type_: str, _parents: MutableMapping[Any, Any]) -> bool:
     """Alembic's `include_name`: compare our tables only."""
     return type_ != "table" or name in metadata.tables
+
+
+def _is_there(engine: Engine) -> bool:
+    """False where a SQLite catalog's folder exists and its file does not: to connect would make an empty one."""
+    if engine.dialect.name != "sqlite":
+        return True
+    path = Path((engine.url.database or "").removeprefix("file:"))
+    return path.exists() or not path.parent.is_dir()
+
+
+def _refuse_newer(connection: Connection) -> None:
+    """Alembic cannot go on from a revision that it does not know."""
+    known = {script.revision for script in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}
+    if unknown := _revisions(connection) - known:
+        raise NotMigrated(
+            f"the catalog at {_shown(connection.engine)} was migrated by a newer version of this package "
+            f"(revision {', '.join(sorted(unknown))}): take that version"
+        )
+
+
+def _revisions(connection: Connection) -> set[str]:
+    return set(MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_heads())
+
+
+def _shown(engine: Engine) -> str:
+    return engine.url.render_as_string(hide_password=True)
 
 
 def _config(connection: Connection) -> Config:
@@ -93,7 +123,7 @@ def main() -> None:
     try:
         engine = create_catalog_engine(given.url)
         migrate(engine, mapping=read_mapping(given.table_mapping) if given.table_mapping else None)
-    except (CatalogError, SQLAlchemyError, ImportError) as error:  # ImportError: no driver for this kind of database
+    except (CatalogError, SQLAlchemyError) as error:
         parser.error(str(error))
     engine.dispose()
 

@@ -21,12 +21,25 @@ if TYPE_CHECKING:
     from include.catalog.catalog import Catalog
 
 VAR: Final = Path(os.environ.get("VAR_DIR") or ROOT / "var")  # everything that a laptop's runs make
+MADE: Final = (  # patterns of all that stands in it, for `make clean`
+    *("airflow", "logs", "nova_stand_in", "reports", "samples", "seaweedfs"),
+    *("catalog.db", "catalog.db-*", "credentials.json", "laptop.lock"),
+)
 
 
 class LaptopBusy(RuntimeError):
     """Another `make run` or `make up` is using the folder."""
 
     code = "laptop_busy"
+
+
+class LaptopUnusable(RuntimeError):
+    """The folder cannot hold what runs make."""
+
+    code = "laptop_unusable"
+
+    def __init__(self, path: Path, why: object) -> None:
+        super().__init__(f"{path} cannot be used: {why}; mend it, or name another folder with VAR_DIR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +64,30 @@ def laptop(var: Path, stand_in_options: tuple[str, ...] = ()) -> Iterator[Laptop
     """Start the embedded cloud on ``var``, with a migrated catalog, and stop it at the end of the block.
 
     Nobody else works on this folder meanwhile (`LaptopBusy`), so claims that a killed run left are released at once
-    rather than when their lease ends.
+    rather than when their lease ends. Raises `LaptopUnusable` where the folder or its catalog cannot be written.
     """
+    from sqlalchemy.exc import DBAPIError
+
     from include.catalog.catalog import Catalog
     from include.catalog.engine import create_catalog_engine
+    from include.catalog.errors import NotMigrated
     from include.catalog.migrate import migrate
 
     var = var.absolute()
-    var.mkdir(parents=True, exist_ok=True)
+    try:
+        var.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LaptopUnusable(var, error.strerror) from error
     os.environ |= dict.fromkeys(("NO_PROXY", "no_proxy"), without_proxy())
     with _locked(var / "laptop.lock"):
         _reap(var)
         engine = create_catalog_engine(f"sqlite:///{var / 'catalog.db'}")
-        migrate(engine)
         catalog = Catalog(engine)
-        catalog.release_all()
+        try:
+            migrate(engine)
+            catalog.release_all()
+        except (DBAPIError, NotMigrated) as error:
+            raise LaptopUnusable(var / "catalog.db", getattr(error, "orig", error)) from error
         home = AirflowHome(var / "airflow")
         with EmbeddedCloud(var, stand_in_options) as cloud:
             connections = {"aws_default": cloud.aws_connection(), "catalog_default": catalog_connection(var)}
@@ -98,7 +120,11 @@ def catalog_connection(var: Path) -> dict[str, object]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with path.open("a+", encoding="utf-8") as lock:
+    try:
+        opened = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise LaptopUnusable(path.parent, error.strerror) from error
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -14,7 +14,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect, select, text
 
 from include.catalog.engine import create_catalog_engine
-from include.catalog.migrate import VERSION_TABLE, downgrade, is_migrated, main, migrate, ours
+from include.catalog.errors import NotMigrated
+from include.catalog.migrate import VERSION_TABLE, downgrade, is_migrated, main, migrate, ours, require_migrated
 from include.catalog.tables import current_image_analyses, metadata
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +86,8 @@ def test_the_command_line_works_from_any_folder(empty_engine: Engine, tmp_path: 
         ("what", "Could not parse"),
         ("sqlite:///relative.db", "use an absolute one"),
         ("sqlite:////no/such/folder/catalog.db", "unable to open database file"),
-        ("oracle://host/catalog", "No module named"),
+        ("oracle://host/catalog", "the catalog is SQLite or PostgreSQL"),
+        ("postgresql://host:port/catalog", "'port'; the catalog is SQLite or PostgreSQL"),
         ("postgresql://me:secret@127.0.0.1:1/catalog", "Connection refused"),
     ],
 )
@@ -97,3 +99,19 @@ def test_an_address_that_does_not_do_is_said_without_a_trace(
         main()
     shown = capsys.readouterr().err
     assert (ended.value.code, said in shown, "secret" in shown) == (2, True, False), shown
+
+
+def test_a_newer_packages_catalog_is_left_alone_and_called_so(engine: Engine) -> None:
+    """Told to migrate it, a person would type that, and see Alembic fail."""
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE image_proxy_alembic_version SET version_num = 'of-2031'"))
+    for ask in (migrate, require_migrated):
+        with pytest.raises(NotMigrated, match=r"newer version of this package \(revision of-2031\)"):
+            ask(engine)
+
+
+def test_asking_for_a_sqlite_catalog_that_is_not_there_does_not_make_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "slip.db"
+    with pytest.raises(NotMigrated, match=r"there is no catalog at .*include\.catalog\.migrate"):
+        require_migrated(create_catalog_engine(f"sqlite:///{path}"))
+    assert not path.exists()

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from include.pipeline.settings import load_settings
 from scripts.make_env import filled
+from scripts.make_env import main as make_env
 from tests.distributed.compose import (
     ROOT,
     MissingVariable,
@@ -162,6 +163,18 @@ def test_make_env_writes_a_private_file_once(tmp_path: Path) -> None:
     codes = [subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode for _ in range(2)]
     assert codes == [0, 1]
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+
+
+def test_make_env_says_where_it_cannot_write_and_takes_no_option_for_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert make_env([str(tmp_path / "no folder" / ".env")]) == 1
+    assert "cannot be written: No such file or directory" in capsys.readouterr().err
+    for options in (["--help"], ["--force"], [".env", "another"]):
+        with pytest.raises(SystemExit):
+            make_env(options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_variable_of_the_file_is_explained_in_the_example() -> None:

@@ -53,10 +53,18 @@ def assembled(kind: str, target: Path) -> Path:
     return target
 
 
+def sourced(file: Path) -> dict[str, str]:
+    """Return what a shell hands on to a process once it has read the file."""
+    print_all = "import json, os; print(json.dumps(dict(os.environ)))"
+    command = ["/bin/sh", "-c", '. "$1" && exec "$2" -c "$3"', "sh", str(file), sys.executable, print_all]
+    done = subprocess.run(command, env={}, capture_output=True, text=True, check=True)
+    return {name: value for name, value in json.loads(done.stdout).items() if name.startswith(("AIRFLOW", "PYTHON"))}
+
+
 def as_deployed(kind: str, layout: Path) -> dict[str, str]:
     """Return what the deployment's environment says: the paths that it has, and nothing else of ours."""
     if kind == "stock":
-        return dict(line.split("=", 1) for line in (layout / "airflow.env").read_text().splitlines())
+        return sourced(layout / "airflow.env")
     if kind == "mwaa":  # the service unpacks plugins.zip and copies dags/
         with zipfile.ZipFile(layout / "plugins.zip") as archive:
             archive.extractall(layout / "unpacked")
@@ -131,6 +139,25 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("inside", ["dags/layout", "plugins", "include/local/a/b"])
+def test_a_folder_that_would_be_copied_into_itself_is_refused(inside: str) -> None:
+    done = layout_command("mwaa", str(ROOT / inside / "new"))
+    assert (done.returncode, "name one outside" in done.stderr) == (2, True)
+    assert not (ROOT / inside / "new").exists()
+
+
+def test_a_folder_that_cannot_be_made_and_a_call_for_help_end_without_a_trace(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = layout_command("astro", str(tmp_path / "file" / "layout"))
+    assert (done.returncode, "cannot be written" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
+    assert layout_command("--help").returncode == 0
+
+
+def layout_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "scripts.package_layout", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_production_requirements_are_complete_and_hold_no_test_tool() -> None:
