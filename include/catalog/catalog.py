@@ -406,15 +406,19 @@ class Catalog:
         """The proxies that the job was made with, by image."""
         return batch_jobs.sent_proxies(self._store, job, file_ids)
 
-    def record_answer(self, job: BatchJob, file_id: int, analysis: NewAnalysis, call: NovaCall) -> None:
-        """A valid answer out of a job's output; written once, however often it is read."""
-        results.record_analysis(self._store, job.run_id, job.owner, file_id, analysis=analysis, call=call, once=True)
+    def record_answer(self, job: BatchJob, file_id: int, analysis: NewAnalysis, call: NovaCall) -> bool:
+        """A valid answer out of a job's output; written once, however often it is read. Whether it was written now."""
+        return results.record_analysis(
+            self._store, job.run_id, job.owner, file_id, analysis=analysis, call=call, once=True
+        )
 
     def record_refusal(
         self, job: BatchJob, file_id: int, *, outcome: Outcome, failure: Failure, call: NovaCall
-    ) -> None:
-        """Any other answer out of a job's output; written once, however often it is read."""
-        results.record_refusal(self._store, job.run_id, job.owner, file_id, outcome=outcome, failure=failure, call=call)
+    ) -> bool:
+        """Any other answer of a job; written once, however often it is read. Whether it was written now."""
+        return results.record_refusal(
+            self._store, job.run_id, job.owner, file_id, outcome=outcome, failure=failure, call=call
+        )
 
     def return_rest(self, job: BatchJob, *, code: str, message: str) -> int:
         """Puts back what the job holds and did not decide; returns how many."""

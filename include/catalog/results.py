@@ -107,11 +107,12 @@ def record_call(store: Store, run_id: str, file_id: int, call: NovaCall) -> None
 
 def record_analysis(
     store: Store, run_id: str, owner: str, file_id: int, *, analysis: NewAnalysis, call: NovaCall, once: bool = False
-) -> None:
+) -> bool:
     """An answer and the call that brought it. It is paid for, so a lost lease does not throw it away: it is written
     unless somebody else wrote one meanwhile. Then only the call is kept, and LeaseLost raised.
 
-    ``once``: the answer may be brought again (a job's output is read anew after a crash); then nothing is written.
+    ``once``: the answer may be brought again (a job's output is read anew after a crash); then nothing is written, and
+    False returned.
     """
     now = store.now()
     with store.writing() as connection:
@@ -119,7 +120,7 @@ def record_analysis(
         if once and _is_booked(connection, item, call):
             if holder is None:
                 _release(connection, owner, file_id)
-            return
+            return False
         _attempt(connection, item, Stage.ANALYSE, now, _call_values(call))
         wanted = holder == owner or not _answered(connection, item)
         if wanted:
@@ -130,6 +131,7 @@ def record_analysis(
         _release(connection, owner, file_id)
     if not wanted:
         raise LeaseLost(file_id, owner, holder)
+    return True
 
 
 def record_failure(
@@ -175,8 +177,9 @@ def _store_failure(
 
 def record_refusal(
     store: Store, run_id: str, owner: str, file_id: int, *, outcome: Outcome, failure: Failure, call: NovaCall
-) -> None:
-    """An answer of a batch job that holds no analysis, and its call, written once however often it is brought.
+) -> bool:
+    """An answer of a batch job that holds no analysis, and its call, written once however often it is brought. Whether
+    it was written now.
 
     `outcome` is FAILED, or RETURNED for what is not the image's fault. A job whose lease was lost decides nothing any
     more: only the call is kept.
@@ -193,6 +196,7 @@ def record_refusal(
             _decide(connection, item, Stage.ANALYSE, outcome, now, code=failure.code, message=failure.message)
         if new or holder is None:
             _release(connection, owner, file_id)
+    return new
 
 
 def record_skip(

@@ -34,7 +34,7 @@ from include.pipeline.prompting import prompt_of
 from include.pipeline.refusals import NeedsAPerson
 from include.pipeline.settings import Settings
 from include.pipeline.spending import SpendingGuard, message_of
-from include.pipeline.telemetry import NO_METRICS, Metrics, tell_outcome, timed
+from include.pipeline.telemetry import NO_METRICS, Metrics, tell_call, tell_outcome, timed
 from include.storage.objects import is_missing
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class _OneImage:
             return self._refused(file_id, item.proxy, error), error.code
         with timed(self.stage.metrics, "analyse.record"):
             catalog.record_analysis(self.run_id, self.owner, file_id, analysis, call)
-        self._tell_call(call)
+        tell_call(self.stage.metrics, call)
         return Outcome.ANALYSED, None
 
     def _ask(self, file_id: int, proxy: ProxyRecord) -> tuple[NewAnalysis, NovaCall]:
@@ -170,19 +170,7 @@ class _OneImage:
 
     def _without_answer(self, file_id: int, call: NovaCall) -> None:
         self.stage.catalog.record_call(self.run_id, file_id, call)
-        self._tell_call(call)
-
-    def _tell_call(self, call: NovaCall) -> None:
-        metrics = self.stage.metrics
-        metrics.count("nova.calls")
-        if call.code is not None:
-            metrics.count(f"nova.errors.{call.code}")
-        if call.code == "throttled":
-            metrics.count("nova.throttles")
-        if call.latency_ms is not None:
-            metrics.timing("nova.latency", call.latency_ms / 1000)
-        metrics.count("nova.input_tokens", call.input_tokens)
-        metrics.count("nova.output_tokens", call.output_tokens)
+        tell_call(self.stage.metrics, call)
 
     def _is_ours(self, uri: str) -> bool:
         """Whether an object lies in the bucket of the proxies; a kept original may lie in any other."""

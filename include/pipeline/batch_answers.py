@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from include.catalog.errors import LeaseLost
-from include.catalog.records import BatchJob, Failure, NewAnalysis, NovaCall, Outcome, ProxyRecord
+from include.catalog.records import BatchJob, Failure, NewAnalysis, NovaCall, Outcome, ProxyRecord, Stage
 from include.nova import Disposition, NovaError
 from include.nova.batch import Answer, parse_answer, parse_manifest
 from include.pipeline.batches import RunCancelled
@@ -19,6 +19,7 @@ from include.pipeline.params import PipelineParams
 from include.pipeline.pricing import priced
 from include.pipeline.prompting import prompt_of
 from include.pipeline.settings import Settings
+from include.pipeline.telemetry import NO_METRICS, Metrics, tell_call, tell_outcome
 from include.storage.copies import keys_below, read_lines, read_small, split_uri
 from include.storage.objects import is_missing
 
@@ -47,6 +48,7 @@ class JobAnswers:
     settings: Settings
     endpoint: str
     stop: threading.Event
+    metrics: Metrics = NO_METRICS
     fatal: list[NovaError] = field(default_factory=list)
 
     def write_all(self) -> int:
@@ -96,7 +98,9 @@ class JobAnswers:
         return len(answers)
 
     def _write(self, answer: Answer, proxy: ProxyRecord) -> None:
+        """Write one answer, and tell of it unless it was written before."""
         call = self._priced(answer, proxy)
+        outcome, code, new = Outcome.ANALYSED, None, False
         if answer.reply is not None:
             reply = answer.reply
             analysis = NewAnalysis(
@@ -107,11 +111,15 @@ class JobAnswers:
                 extra=reply.extra,
                 stop_reason=reply.stop_reason,
             )
-            self.catalog.record_answer(self.job, answer.file_id, analysis, call)
+            new = self.catalog.record_answer(self.job, answer.file_id, analysis, call)
         elif answer.error is not None:
-            self._refuse(answer.error, proxy, call)
+            outcome, code, new = self._refuse(answer.error, proxy, call)
+        if new:
+            tell_call(self.metrics, call)
+            tell_outcome(self.metrics, self.job.run_id, answer.file_id, Stage.ANALYSE, outcome, code=code)
 
-    def _refuse(self, error: NovaError, proxy: ProxyRecord, call: NovaCall) -> None:
+    def _refuse(self, error: NovaError, proxy: ProxyRecord, call: NovaCall) -> tuple[Outcome, str, bool]:
+        """The outcome, its code, and whether it was written now."""
         if error.disposition is Disposition.FATAL and len(self.fatal) < MOST_FATAL:
             self.fatal.append(error)
         outcome, failure = Outcome.RETURNED, Failure(error.code, error.message)
@@ -120,7 +128,8 @@ class JobAnswers:
                 failure = Failure("copy_missing", f"the copy was deleted under the job: {error.message}")
             else:
                 outcome = Outcome.FAILED
-        self.catalog.record_refusal(self.job, proxy.file_id, outcome=outcome, failure=failure, call=call)
+        new = self.catalog.record_refusal(self.job, proxy.file_id, outcome=outcome, failure=failure, call=call)
+        return outcome, failure.code, new
 
     def _priced(self, answer: Answer, proxy: ProxyRecord) -> NovaCall:
         call = answer.call(self.job.started_at or self.job.created_at, self.endpoint)

@@ -37,6 +37,7 @@ from include.pipeline.batches import RunCancelled, skip, skip_busy
 from include.pipeline.params import PipelineParams, parse_params
 from include.pipeline.prompting import prompt_of
 from include.pipeline.settings import Settings
+from include.pipeline.telemetry import NO_METRICS, Metrics
 from include.storage.copies import copy_object, delete_folder, split_uri
 from include.storage.errors import SourceError, StorageError
 from include.storage.objects import clean_stem, upload_object
@@ -85,6 +86,7 @@ class BatchInference:
     s3: Any
     settings: Settings
     stop: threading.Event = field(default_factory=threading.Event)
+    metrics: Metrics = NO_METRICS
 
     def go_on(self, run_id: str, batch_id: int) -> BatchJob:
         """Bring the batch's job as far as it can be without waiting, and return it.
@@ -293,12 +295,22 @@ class BatchInference:
         """Write every answer, put back what has none, clean up. Raises `BatchFailed` for a job that failed."""
         self.catalog.renew(job.owner, JOINING.total_seconds())
         answers = JobAnswers(
-            self.catalog, self.s3, job, self._params(job), self.settings, endpoint_of(self.bedrock), self.stop
+            self.catalog,
+            self.s3,
+            job,
+            self._params(job),
+            self.settings,
+            endpoint_of(self.bedrock),
+            self.stop,
+            self.metrics,
         )
         read = answers.write_all()
         status = str(found["status"])
         rest = rest_of(status, found.get("message"))
         returned = self.catalog.return_rest(job, code=rest.code, message=rest.message)
+        if returned:
+            self.metrics.count(f"images.analyse.{Outcome.RETURNED.value}", returned)
+            self.metrics.count(f"codes.{rest.code}", returned)
         counts = self.catalog.job_outcomes(job)
         columns = {outcome.value: counts.get(outcome, 0) for outcome in COUNTED}
         job = self.catalog.move_job(job, JobState.JOINED, ended_at=found.get("endTime"), **columns)

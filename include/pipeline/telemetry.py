@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from include.catalog.records import Outcome, Stage
+from include.catalog.records import NovaCall, Outcome, Stage
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +58,38 @@ def timed(metrics: Metrics, name: str) -> Iterator[None]:
 
 
 def tell_outcome(
-    metrics: Metrics, run_id: str, file_id: int, stage: Stage, outcome: Outcome, *, code: str | None, seconds: float
+    metrics: Metrics,
+    run_id: str,
+    file_id: int,
+    stage: Stage,
+    outcome: Outcome,
+    *,
+    code: str | None,
+    seconds: float | None = None,
 ) -> None:
-    """Count one image's outcome at a stage, and log it in a form that machines read."""
+    """Count one image's outcome at a stage, and log it in a form that machines read.
+
+    ``seconds`` is None where an image has no time of its own: in a batch job.
+    """
     metrics.count(f"images.{stage.value}.{outcome.value}")
     if code is not None:
         metrics.count(f"codes.{code}")
-    metrics.timing(f"{stage.value}.image", seconds)
+    if seconds is not None:
+        metrics.timing(f"{stage.value}.image", seconds)
     log.info(
-        "image_decided file_id=%d run_id=%s stage=%s outcome=%s code=%s seconds=%.3f",
-        *(file_id, run_id, stage.value, outcome.value, code or "-", seconds),
+        "image_decided file_id=%d run_id=%s stage=%s outcome=%s code=%s seconds=%s",
+        *(file_id, run_id, stage.value, outcome.value, code or "-", "-" if seconds is None else f"{seconds:.3f}"),
     )
+
+
+def tell_call(metrics: Metrics, call: NovaCall) -> None:
+    """Count one request to Nova, or one record of a batch job, and what it used."""
+    metrics.count("nova.calls")
+    if call.code is not None:
+        metrics.count(f"nova.errors.{call.code}")
+    if call.code == "throttled":
+        metrics.count("nova.throttles")
+    if call.latency_ms is not None:
+        metrics.timing("nova.latency", call.latency_ms / 1000)
+    metrics.count("nova.input_tokens", call.input_tokens)
+    metrics.count("nova.output_tokens", call.output_tokens)

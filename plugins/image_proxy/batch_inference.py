@@ -34,10 +34,11 @@ def _inference(settings: Settings, catalog: Catalog, stop: threading.Event) -> B
     from airflow.providers.amazon.aws.hooks.bedrock import BedrockHook
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
+    from image_proxy.telemetry import AirflowMetrics
     from include.pipeline.batch_inference import BatchInference
 
     bedrock, s3 = BedrockHook(aws_conn_id=settings.aws_conn_id).conn, S3Hook(settings.aws_conn_id).conn
-    return BatchInference(catalog, bedrock, s3, settings, stop)
+    return BatchInference(catalog, bedrock, s3, settings, stop, AirflowMetrics())
 
 
 def _trigger(job: BatchJob, settings: Settings) -> BatchJobTrigger:

@@ -23,6 +23,7 @@ from include.catalog.records import BatchJob, JobState, Outcome, Selection, Stag
 from include.local.nova_stand_in import Forced, JobRules, NovaStandIn
 from include.nova import load_prompt, projected_cost_usd
 from include.pipeline import batch_inference
+from include.pipeline.batch_answers import JobAnswers
 from include.pipeline.batch_inference import BatchFailed, BatchInference, BatchNotStarted, BatchRefused
 from include.pipeline.batch_params import parse_batch_params
 from include.pipeline.batch_plan import plan_batch_run
@@ -32,6 +33,7 @@ from include.pipeline.params import InvalidParams
 from include.pipeline.plan import CostLimitExceeded, Projection, work_key
 from include.pipeline.settings import SettingsError, load_settings
 from include.pipeline.spending import notes_of
+from include.pipeline.telemetry import NO_METRICS, Metrics, NoMetrics
 from tests.pipeline.backlog import ROLE, Backlog
 from tests.pipeline.conftest import Ground
 
@@ -54,6 +56,7 @@ class Site:
     engine: Any
     run_id: str = ""
     projection: Projection | None = None  # of the latest plan
+    metrics: Metrics = NO_METRICS
 
     def settings(self, **changes: Any) -> Any:
         return load_settings(**{"bucket": self.bucket, "batch_role_arn": ROLE, **changes})
@@ -73,7 +76,8 @@ class Site:
         return [batch.batch_id for batch in plan.batches]
 
     def inference(self, **settings: Any) -> BatchInference:
-        return BatchInference(self.catalog, self.bedrock, self.s3, self.settings(**settings))
+        stop = threading.Event()
+        return BatchInference(self.catalog, self.bedrock, self.s3, self.settings(**settings), stop, self.metrics)
 
     def finish(self, batch_id: int = 0) -> BatchJob:
         """Go on until the job is over, as the trigger does."""
@@ -195,6 +199,38 @@ def test_the_copies_are_cleaned_up_and_the_output_stays(small: Site) -> None:
     small.finish()
     assert sorted(key.rpartition("/")[2] for key in small.objects()) == ["manifest.json.out", "records.jsonl.out"]
     assert len(small.objects("proxy_image/")) == 12
+
+
+def test_each_answer_is_told_once_with_its_tokens(small: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the task is killed in the middle of them, and the next one reads all again."""
+    small.backlog.add(good=10, bad=2)
+    small.plan()
+    told: Counter[str] = Counter()
+
+    class Counted(NoMetrics):
+        def count(self, name: str, value: int = 1) -> None:
+            told[name] += value
+
+    small.metrics = Counted()
+    with monkeypatch.context() as killed:
+        killed.setattr(JobAnswers, "_compare", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            small.finish()
+    assert small.finish().state is JobState.JOINED
+    ((given, got),) = small.rows("SELECT sum(input_tokens), sum(output_tokens) FROM image_attempts")
+    assert told == {
+        "images.analyse.analysed": 10,
+        "images.analyse.failed": 2,
+        "codes.validation": 2,
+        "nova.calls": 12,
+        "nova.errors.validation": 2,
+        "nova.input_tokens": given,
+        "nova.output_tokens": got,
+    }
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_nobody_else_takes_the_images_of_a_job(small: Site) -> None:
