@@ -58,6 +58,9 @@ def _run(machine: Laptop, folders: list[Path], console: Console) -> int:
     with console.status("Registering pictures in the catalog"):
         counts = register_folders(machine.catalog, folders, datetime.now(UTC))
     console.print(f"Catalog: {counts.new} new, {counts.changed} changed, {counts.unchanged} known files")
+    if counts.new + counts.changed + counts.unchanged == 0:
+        complain(console, f"there is no file in {', '.join(map(str, folders))}: put pictures there, or name another")
+        return 2
     with console.status("Preparing Airflow's own database (only the first time)"):
         machine.home.migrate(machine.env)
     before = machine.catalog.latest_run_id(DAG_ID)

@@ -78,7 +78,7 @@ def show_summary(console: Console, report: RunReport, images: Sequence[ImageRepo
     if images:
         console.print(_table(images))
     else:
-        console.print("[green]Nothing to do:[/green] earlier runs analysed or refused every registered image.")
+        console.print("[green]Nothing to do:[/green] no registered image has work left.")
     for line in _totals(report):
         console.print(line, highlight=False)
     console.print()

@@ -219,6 +219,16 @@ def test_a_small_folder_with_more_bad_files_than_good_ones_is_no_failed_run(tmp_
     assert sorted(failure["code"] for failure in machine.report()["failures"]) == ["empty", "truncated"]
 
 
+def test_a_folder_without_a_file_is_not_called_done(tmp_path: Path) -> None:
+    require_weed()
+    machine = Laptop(tmp_path)
+    machine.pictures.mkdir()
+    process = machine.start()
+    printed, _ = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 2
+    assert f"there is no file in {machine.pictures}" in printed
+
+
 def test_a_folder_that_is_not_there_is_said_plainly(machine: Laptop) -> None:
     env = {**os.environ, "VAR_DIR": str(machine.var), "IMAGES": "/nowhere at all"}
     done = subprocess.run(
