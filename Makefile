@@ -42,7 +42,7 @@ test: check ## all checks and tests
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target test-airflow test-starts test-commands
 
 # What has a running Airflow mostly waits for it: three such at once, that take about as long.
-STARTS := tests/end_to_end/test_ways_to_start.py
+STARTS := tests/end_to_end/test_ways_to_start.py tests/end_to_end/test_ingest.py
 COMMANDS := tests/end_to_end/test_make_run.py
 test-units: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 20 --ignore tests/end_to_end --ignore tests/browser
