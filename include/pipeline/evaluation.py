@@ -12,15 +12,14 @@ import logging
 import random
 import tempfile
 import threading
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.catalog.records import Evaluation, EvaluationCall, NewEvaluation
-from include.imaging import DecodeWorkers, calculate_target_dimensions
+from include.imaging import DecodeWorkers
 from include.nova import (
     AnalysedImage,
     Backoff,
@@ -29,18 +28,16 @@ from include.nova import (
     NovaError,
     Prompt,
     analyse_image,
-    projected_cost_usd,
 )
 from include.pipeline.analysis import NovaRefused, PromptChanged
 from include.pipeline.batches import RunCancelled
 from include.pipeline.copies import Copy, CopyMaker, evaluation_folder, remove_folder
-from include.pipeline.evaluation_params import AUTO, ORIGINAL, EvaluationParams, parse_evaluation
-from include.pipeline.plan import ASSUMED_DIMENSIONS, CostLimitExceeded
+from include.pipeline.evaluation_budget import Budget, Slot, budget_of, check_cost
+from include.pipeline.evaluation_params import ORIGINAL, EvaluationParams, parse_evaluation
 from include.pipeline.pricing import priced
 from include.pipeline.prompting import prompt_of
 from include.pipeline.proxies import cores
 from include.pipeline.settings import Settings
-from include.pipeline.spending import NAMES, DayGuard
 from include.savings.evaluation import SAME_SIZE, EvaluationReport, build_evaluation_report
 from include.savings.evaluation_text import evaluation_markdown
 
@@ -50,9 +47,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BACKOFF = Backoff()
-# An original of unknown size, for the projected cost: 12 megapixels, what most telephones make.
-ASSUMED_ORIGINAL = (4032, 3024)
-_Slot = tuple[str, int]  # a size and a repeat
 EVALUATED = {known.name for known in fields(EvaluationCall)}  # what is kept of a call's facts
 
 
@@ -92,48 +86,10 @@ def plan_evaluation(
     if not file_ids:
         raise NothingToEvaluate("the catalog has no image that is larger than its proxy would be")
     prompt = prompt_of(settings)
-    _check_cost(catalog, file_ids, params, settings, prompt)
+    check_cost(catalog, file_ids, params, settings, prompt)
     return catalog.store_evaluation(
         NewEvaluation(run_id, params.as_json(), params.model_id, prompt.version, nova_endpoint, file_ids)
     )
-
-
-def _check_cost(
-    catalog: Catalog, file_ids: Sequence[int], params: EvaluationParams, settings: Settings, prompt: Prompt
-) -> None:
-    projected = 0.0
-    for file_id in file_ids:
-        image = catalog.image(file_id)
-        width, height = ASSUMED_ORIGINAL
-        if image and image.resolution_width and image.resolution_height:
-            width, height = image.resolution_width, image.resolution_height
-        for size, _ in params.calls_a_picture:
-            shown = _dimensions(size, width, height)
-            projected += projected_cost_usd(params.model_id, *shown, prompt, overrides=settings.price_overrides)
-    log.info("%d pictures, projected cost $%.4f", len(file_ids), projected)
-    if params.max_cost_usd is not None and projected > params.max_cost_usd:
-        raise CostLimitExceeded(
-            f"{len(file_ids)} pictures in {len(params.calls_a_picture)} calls each would cost about ${projected:.4f}, "
-            f"above max_cost_usd ${params.max_cost_usd:.4f}: raise it, or lower sample_size"
-        )
-    passed = DayGuard(catalog, settings).passed_by(projected)
-    if passed is not None:
-        raise CostLimitExceeded(
-            f"{len(file_ids)} pictures would cost about ${projected:.4f}, more than is left today of "
-            f"{NAMES[passed.code]} ${passed.usd:.4f}: raise it, lower sample_size, or wait for tomorrow (UTC)"
-        )
-
-
-def call_cost(params: EvaluationParams, settings: Settings) -> float:
-    """Return the projected US dollars of one question about an original of common size."""
-    prompt = prompt_of(settings)
-    return projected_cost_usd(params.model_id, *ASSUMED_ORIGINAL, prompt, overrides=settings.price_overrides)
-
-
-def _dimensions(size: str, width: int, height: int) -> tuple[int, int]:
-    if size == AUTO:
-        return ASSUMED_DIMENSIONS
-    return calculate_target_dimensions(width, height, *([int(size)] if size.isdigit() else [max(width, height)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +118,7 @@ class EvaluationStage:
         if evaluation is None:
             raise NothingToEvaluate(f"no evaluation is stored for {run_id!r}: planning did not finish")
         params = parse_evaluation(evaluation.params)
-        budget = _budget_of(self.catalog, run_id, params, self.settings)
+        budget = budget_of(self.catalog, run_id, params, self.settings)
         asking = _Asking(self, run_id, params, self._prompt_of(evaluation), budget)
         try:
             with tempfile.TemporaryDirectory(prefix="evaluation-", dir=self.settings.temp_dir) as scratch:
@@ -188,15 +144,15 @@ class EvaluationStage:
         return prompt
 
     def _make_copies(
-        self, asking: _Asking, slots: Mapping[int, Sequence[_Slot]], scratch: Path
-    ) -> dict[int, dict[_Slot, Copy]]:
+        self, asking: _Asking, slots: Mapping[int, Sequence[Slot]], scratch: Path
+    ) -> dict[int, dict[Slot, Copy]]:
         """Each picture's copies by slot; what cannot be made or need not be asked is a row in the catalog."""
         threads, source_s3 = self.settings.workers or cores(), self.source_s3 or self.s3
         with DecodeWorkers(threads, self.settings.decode_limits) as workers, ThreadPoolExecutor(threads) as pool:
             maker = CopyMaker(self.s3, source_s3, self.settings, asking.params, workers, scratch)
             folder = evaluation_folder(self.settings, asking.run_id)
 
-            def make(file_id: int) -> dict[_Slot, Copy]:
+            def make(file_id: int) -> dict[Slot, Copy]:
                 if self.stop.is_set():
                     return {}
                 image = self.catalog.image(file_id)
@@ -204,69 +160,6 @@ class EvaluationStage:
                 return asking.worth_asking(file_id, slots[file_id], made)
 
             return dict(zip(slots, pool.map(make, slots), strict=True))
-
-
-class Budget:
-    """What was asked and spent so far, and what is left to ask. Safe to share between threads."""
-
-    def __init__(
-        self, params: EvaluationParams, calls: Iterable[EvaluationCall], one_call_usd: float, day: DayGuard
-    ) -> None:
-        self._lock = threading.Lock()
-        self._params, self._day = params, day
-        self._one_call = one_call_usd
-        self._done: set[tuple[int, str, int]] = set()
-        self._spent = self._reserved = 0.0
-        self.outcomes: Counter[str] = Counter()
-        for call in calls:
-            self.add(call)
-        self.outcomes.clear()
-
-    def begin(self) -> float | None:
-        """Reserve the money of one question and return it; None when the question could pass the highest cost, or the
-        day's limit."""
-        with self._lock:
-            if self._would_pass(self._reserved + self._one_call):
-                return None
-            self._reserved += self._one_call
-            return self._one_call
-
-    def end(self, reserved: float) -> None:
-        """Give the reserved money back: what the question cost was added."""
-        with self._lock:
-            self._reserved -= reserved
-
-    def add(self, call: EvaluationCall) -> None:
-        """Count a recorded call."""
-        with self._lock:
-            cost = call.cost_usd_projected or 0.0
-            self._spent += cost
-            self._one_call = max(self._one_call, cost)  # the dearest so far: the next one may be as long
-            if call.called:
-                self.outcomes[call.code or "answered"] += 1
-            if call.final:
-                self._done.add((call.file_id, call.variant, call.repeat))
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether one more question could pass the highest cost, or the day's limit."""
-        with self._lock:
-            return self._would_pass(self._one_call)
-
-    def _would_pass(self, usd: float) -> bool:
-        limit = self._params.max_cost_usd
-        return (limit is not None and self._spent + usd > limit) or self._day.passed_by(usd) is not None
-
-    def open_slots(self, file_ids: Sequence[int]) -> dict[int, list[_Slot]]:
-        """What is still to be asked, by picture; pictures without anything left out."""
-        with self._lock:
-            wanted = self._params.calls_a_picture
-            found = {file_id: [slot for slot in wanted if (file_id, *slot) not in self._done] for file_id in file_ids}
-        return {file_id: slots for file_id, slots in found.items() if slots}
-
-
-def _budget_of(catalog: Catalog, run_id: str, params: EvaluationParams, settings: Settings) -> Budget:
-    return Budget(params, catalog.evaluation_calls(run_id), call_cost(params, settings), DayGuard(catalog, settings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +172,7 @@ class _Asking:
     prompt: Prompt
     budget: Budget
 
-    def all(self, copies: Mapping[int, Mapping[_Slot, Copy]]) -> None:
+    def all(self, copies: Mapping[int, Mapping[Slot, Copy]]) -> None:
         """Ask everything: pictures in random order, and one picture's questions after each other in random order, so
         that whatever changes with time meets all sizes alike."""
         order = sorted(copies)
@@ -293,7 +186,7 @@ class _Asking:
                 self.stage.stop.set()
                 raise
 
-    def _picture(self, file_id: int, copies: Mapping[_Slot, Copy]) -> None:
+    def _picture(self, file_id: int, copies: Mapping[Slot, Copy]) -> None:
         slots = sorted(copies)
         random.Random(f"{self.params.seed}:{file_id}").shuffle(slots)  # noqa: S311
         for slot in slots:
@@ -305,7 +198,7 @@ class _Asking:
             finally:
                 self.budget.end(reserved)
 
-    def _ask(self, file_id: int, slot: _Slot, copy: Copy) -> None:
+    def _ask(self, file_id: int, slot: Slot, copy: Copy) -> None:
         stage = self.stage
         try:
             answered = analyse_image(
@@ -324,14 +217,14 @@ class _Asking:
         else:
             self._record(self._call(file_id, slot, copy, answered.call, answered))
 
-    def _refused(self, file_id: int, slot: _Slot, error: NovaError) -> None:
+    def _refused(self, file_id: int, slot: Slot, error: NovaError) -> None:
         log.warning("picture %s at %s: %s", file_id, slot[0], error)
         if error.disposition is Disposition.FATAL:
             raise NovaRefused(str(error)) from error
         if error.disposition is Disposition.FAIL:
             self._verdict(file_id, slot, error.code, error.message)
 
-    def worth_asking(self, file_id: int, slots: Sequence[_Slot], made: Mapping[str, Copy] | str) -> dict[_Slot, Copy]:
+    def worth_asking(self, file_id: int, slots: Sequence[Slot], made: Mapping[str, Copy] | str) -> dict[Slot, Copy]:
         """The copies to ask about: of a picture that could be copied, those that differ in size from its original."""
         if isinstance(made, str):
             for slot in slots:
@@ -345,7 +238,7 @@ class _Asking:
                 self._verdict(file_id, slot, SAME_SIZE)
         return {slot: made[slot[0]] for slot in slots if slot[0] in wanted}
 
-    def _verdict(self, file_id: int, slot: _Slot, code: str, message: str | None = None) -> None:
+    def _verdict(self, file_id: int, slot: Slot, code: str, message: str | None = None) -> None:
         """Nothing more will be asked there."""
         size, repeat = slot
         self._record(EvaluationCall(file_id, size, repeat, called=False, final=True, code=code, message=message))
@@ -355,7 +248,7 @@ class _Asking:
         self.budget.add(call)
 
     def _call(
-        self, file_id: int, slot: _Slot, copy: Copy, call: CallRecord, answered: AnalysedImage | None = None
+        self, file_id: int, slot: Slot, copy: Copy, call: CallRecord, answered: AnalysedImage | None = None
     ) -> EvaluationCall:
         """The row of one request: what was shown, how long it took, what it cost, and the answer if there is one."""
         paid = priced(call, self.params.model_id, copy.width, copy.height, self.stage.settings)
@@ -392,7 +285,7 @@ def report_evaluation(catalog: Catalog, run_id: str, s3: Any, settings: Settings
     if evaluation is None:
         raise NothingToEvaluate(f"no evaluation is stored for {run_id!r}: planning did not finish")
     params, calls = parse_evaluation(evaluation.params), catalog.evaluation_calls(run_id)
-    budget = _budget_of(catalog, run_id, params, settings)
+    budget = budget_of(catalog, run_id, params, settings)
     left = sum(map(len, budget.open_slots(evaluation.file_ids).values()))
     stopped = bool(left) and budget.exhausted
     report = build_evaluation_report(evaluation, calls, open_calls=left, stopped_by_cost=stopped)

@@ -120,12 +120,19 @@ def test_a_job_tells_how_far_it_is(web: Web) -> None:
     assert seen["requested_by"] == "admin"
 
 
-def test_a_job_whose_images_are_all_decided_says_that_its_last_tasks_go_on(web: Web) -> None:
+def decided(web: Web, state: str) -> str:
+    """A job whose only image is decided, its run in this state; its id."""
     file_id = web.add()
     job_id = started(web.post("/batch/image-proxy", json={"file_ids": [file_id]}))
-    assert "Planning" in card(web, job_id).text
+    assert "Planning" in (waiting := card(web, job_id).text)
+    assert 'hx-trigger="every 1s"' in waiting
     Run(web, job_id, file_id).proxy(file_id)
-    set_state(job_id, "running")
+    set_state(job_id, state)
+    return job_id
+
+
+def test_a_job_whose_images_are_all_decided_says_that_its_last_tasks_go_on(web: Web) -> None:
+    job_id = decided(web, "running")
     shown = card(web, job_id, shown="running")
     assert badge(shown) == "Finishing"
     assert "Time left" not in shown.text
@@ -137,11 +144,7 @@ def test_a_job_whose_images_are_all_decided_says_that_its_last_tasks_go_on(web: 
 
 
 def test_the_card_of_an_ended_job_asks_no_more(web: Web) -> None:
-    file_id = web.add()
-    job_id = started(web.post("/batch/image-proxy", json={"file_ids": [file_id]}))
-    assert 'hx-trigger="every 1s"' in card(web, job_id).text
-    Run(web, job_id, file_id).proxy(file_id)
-    set_state(job_id, "success")
+    job_id = decided(web, "success")
     ended = card(web, job_id, shown="finishing")
     assert badge(ended) == "Done"
     assert "hx-trigger" not in ended.text
