@@ -20,6 +20,7 @@ from include.catalog import (
     lookups,
     maintenance,
     previews,
+    proxy_results,
     registration,
     reports,
     results,
@@ -62,14 +63,15 @@ from include.catalog.records import (
     ImageReport,
     JobState,
     LedgerCounts,
+    MadeProxy,
     NewAnalysis,
     NewEvaluation,
     NewImage,
-    NewProxy,
     NovaCall,
     Outcome,
     PlannedBatch,
     ProxyRecord,
+    RecordedProxies,
     RegisterCounts,
     RunCounts,
     RunFigures,
@@ -192,11 +194,9 @@ class Catalog:
 
     # -- results -------------------------------------------------------------------------------------------------
 
-    def record_proxy(
-        self, run_id: str, owner: str, file_id: int, proxy: NewProxy, preview: NewPreview | None = None
-    ) -> None:
-        """A proxy was stored, or the original kept; and a preview of the original, if there is one."""
-        results.record_proxy(self._store, run_id, owner, file_id, proxy=proxy, preview=preview)
+    def record_proxies(self, run_id: str, owner: str, made: Sequence[MadeProxy]) -> RecordedProxies:
+        """Proxies were stored, or originals kept; and previews of originals."""
+        return proxy_results.record_proxies(self._store, run_id, owner, made)
 
     def record_call(self, run_id: str, file_id: int, call: NovaCall) -> None:
         """A request reached Nova and brought no valid answer."""

@@ -25,14 +25,14 @@ class RunCancelled(RuntimeError):
 
 
 def work_through(
-    batch: ClaimedBatch, work: Callable[[WorkItem], Outcome], threads: int, stop: threading.Event
+    batch: ClaimedBatch, work: Callable[[WorkItem], Outcome | None], threads: int, stop: threading.Event
 ) -> Mapping[Outcome, int]:
-    """Run ``work`` on each item and count the outcomes.
+    """Run ``work`` on each item and count the outcomes; one that is None is somebody else's to count.
 
     An exception is infrastructure's: no further image is begun, those in flight end, and it is raised; what was decided
     stays decided. Raises `RunCancelled` when ``stop`` was set before the end.
     """
-    counts: Counter[Outcome] = Counter()
+    counts: Counter[Outcome | None] = Counter()
     items = iter(batch.items)
     with ThreadPoolExecutor(threads, thread_name_prefix="image") as executor:
         running = {executor.submit(work, item) for item in islice(items, threads)}
@@ -46,16 +46,16 @@ def work_through(
             raise
     if stop.is_set():
         raise RunCancelled(f"stopped after {counts.total()} of {len(batch.items)} images; the rest is pending again")
-    return counts
+    return {outcome: count for outcome, count in counts.items() if outcome is not None}
 
 
 def _begin(
     executor: ThreadPoolExecutor,
-    work: Callable[[WorkItem], Outcome],
+    work: Callable[[WorkItem], Outcome | None],
     items: Iterator[WorkItem],
     count: int,
     stop: threading.Event,
-) -> set[Future[Outcome]]:
+) -> set[Future[Outcome | None]]:
     if stop.is_set():
         return set()
     return {executor.submit(work, item) for item in islice(items, count)}
