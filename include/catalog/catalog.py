@@ -250,9 +250,12 @@ class Catalog:
         """Sets a request's projected cost aside; returns the limit that it would pass, None when it fits."""
         return spending.reserve(self._store, owner, file_id, usd, limits)
 
-    def set_aside(self, owner: str, usd_each: float) -> None:
-        """Sets the projected cost of each image aside that `owner` holds: of a batch job."""
-        spending.set_aside(self._store, owner, usd_each)
+    def set_aside(
+        self, owner: str, file_ids: Sequence[int], usd_each: float, limits: Sequence[SpendingLimit]
+    ) -> tuple[int, SpendingLimit | None]:
+        """Sets a batch job's projected costs aside, of as many images as the limits pay for; returns how many, and the
+        limit that pays for no more."""
+        return spending.set_aside(self._store, owner, file_ids, usd_each, limits)
 
     def reserved_usd(self, *, but_run: str | None = None) -> float:
         """US dollars that are set aside for requests and batch jobs in flight, without those of one run."""
