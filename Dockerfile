@@ -5,10 +5,11 @@ FROM apache/airflow:3.3.2-python3.11
 # Only what a deployment needs, at the versions and hashes of the lock file.
 COPY requirements.txt requirements.lock /tmp/image-proxy/
 COPY scripts/production_lock.py /tmp/image-proxy/scripts/production_lock.py
-RUN cd /tmp/image-proxy \
-    && python -m scripts.production_lock > /tmp/production.lock \
+WORKDIR /tmp/image-proxy
+RUN python -m scripts.production_lock > /tmp/production.lock \
     && pip install --no-cache-dir --require-hashes -r /tmp/production.lock \
     && mkdir -p /opt/airflow/logs /opt/airflow/auth /opt/airflow/stand-in
+WORKDIR /opt/airflow
 
 COPY --chown=airflow:root dags /opt/airflow/dags
 COPY --chown=airflow:root plugins /opt/airflow/plugins

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from include.catalog.catalog import Catalog
 
 _RECORDING = (
-    "record_proxy",
+    "record_proxies",
     "record_analysis",
     "record_failure",
     "record_skip",
@@ -86,9 +86,9 @@ class BatchProgress:
             self._of_this_batch = 0
             self._show()
 
-    def _step(self, recording: str) -> None:
+    def _step(self, recording: str, images: int) -> None:
         with self._lock:
-            self._of_this_batch += 1
+            self._of_this_batch += images
             self._failed += recording == "record_failure"
             self._show()
 
@@ -112,7 +112,7 @@ class _Telling:
 
         def recording(*arguments: Any, **named: Any) -> Any:
             result = method(*arguments, **named)
-            self._tell(name)
+            self._tell(name, len(result.written | result.gone) if name == "record_proxies" else 1)
             return result
 
         return recording

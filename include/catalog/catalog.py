@@ -20,6 +20,7 @@ from include.catalog import (
     lookups,
     maintenance,
     previews,
+    proxy_results,
     registration,
     reports,
     results,
@@ -62,14 +63,15 @@ from include.catalog.records import (
     ImageReport,
     JobState,
     LedgerCounts,
+    MadeProxy,
     NewAnalysis,
     NewEvaluation,
     NewImage,
-    NewProxy,
     NovaCall,
     Outcome,
     PlannedBatch,
     ProxyRecord,
+    RecordedProxies,
     RegisterCounts,
     RunCounts,
     RunFigures,
@@ -192,11 +194,9 @@ class Catalog:
 
     # -- results -------------------------------------------------------------------------------------------------
 
-    def record_proxy(
-        self, run_id: str, owner: str, file_id: int, proxy: NewProxy, preview: NewPreview | None = None
-    ) -> None:
-        """A proxy was stored, or the original kept; and a preview of the original, if there is one."""
-        results.record_proxy(self._store, run_id, owner, file_id, proxy=proxy, preview=preview)
+    def record_proxies(self, run_id: str, owner: str, made: Sequence[MadeProxy]) -> RecordedProxies:
+        """Proxies were stored, or originals kept; and previews of originals."""
+        return proxy_results.record_proxies(self._store, run_id, owner, made)
 
     def record_call(self, run_id: str, file_id: int, call: NovaCall) -> None:
         """A request reached Nova and brought no valid answer."""
@@ -250,9 +250,12 @@ class Catalog:
         """Sets a request's projected cost aside; returns the limit that it would pass, None when it fits."""
         return spending.reserve(self._store, owner, file_id, usd, limits)
 
-    def set_aside(self, owner: str, usd_each: float) -> None:
-        """Sets the projected cost of each image aside that `owner` holds: of a batch job."""
-        spending.set_aside(self._store, owner, usd_each)
+    def set_aside(
+        self, owner: str, file_ids: Sequence[int], usd_each: float, limits: Sequence[SpendingLimit]
+    ) -> tuple[int, SpendingLimit | None]:
+        """Sets a batch job's projected costs aside, of as many images as the limits pay for; returns how many, and the
+        limit that pays for no more."""
+        return spending.set_aside(self._store, owner, file_ids, usd_each, limits)
 
     def reserved_usd(self, *, but_run: str | None = None) -> float:
         """US dollars that are set aside for requests and batch jobs in flight, without those of one run."""

@@ -20,17 +20,21 @@ _KEY = (image_previews.c.file_id, image_previews.c.content_version)
 def record_preview(store: Store, file_id: int, content_version: str, preview: NewPreview) -> None:
     """Writes the preview of this content of the image, in place of one that was there."""
     with store.writing() as connection:
-        write_preview(connection, file_id, content_version, preview, store.now())
+        write_previews(connection, [(file_id, content_version, preview)], store.now())
 
 
-def write_preview(
-    connection: Connection, file_id: int, content_version: str, preview: NewPreview, now: datetime
-) -> None:
-    """As `record_preview`, as a part of a transaction that writes more."""
-    values = {**asdict(preview), "created_at": now}
-    statement = upsert(connection, image_previews).values(file_id=file_id, content_version=content_version, **values)
+def write_previews(connection: Connection, made: Sequence[tuple[int, str, NewPreview]], now: datetime) -> None:
+    """As `record_preview`, for several images, as a part of a transaction that writes more."""
+    rows = [
+        {"file_id": file_id, "content_version": content, "created_at": now, **asdict(preview)}
+        for file_id, content, preview in made
+    ]
+    if not rows:
+        return
     keys = [image_previews.c.file_id, image_previews.c.content_version]
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values))
+    statement = upsert(connection, image_previews)
+    changed = {name: statement.excluded[name] for name in ("created_at", *(one.name for one in fields(NewPreview)))}
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
 
 
 def preview(store: Store, file_id: int) -> PreviewRecord | None:

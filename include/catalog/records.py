@@ -11,6 +11,8 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
+from include.catalog.browse_records import NewPreview
+
 
 class Stage(StrEnum):
     """A step that an image goes through in a run."""
@@ -163,6 +165,25 @@ class NewProxy:
     seconds: float
     sha256: str | None = None
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MadeProxy:
+    """One image's proxy to be written, and the preview of its original, if there is one."""
+
+    file_id: int
+    proxy: NewProxy
+    preview: NewPreview | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedProxies:
+    """What became of a group of made proxies: written, not written since the image's own row was deleted, and not
+    written since the image is somebody else's, with who has it."""
+
+    written: frozenset[int]
+    gone: frozenset[int]
+    lost: Mapping[int, str | None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, exists, insert, literal, select, update
 
 from include.catalog import low_water
-from include.catalog.browse_records import NewPreview
-from include.catalog.claims import held_by, skip_gone
-from include.catalog.errors import LeaseLost, SourceRowGone, UnknownImages
-from include.catalog.previews import write_preview
-from include.catalog.records import Failure, NewAnalysis, NewProxy, NovaCall, Outcome, Stage
+from include.catalog.claims import held_by
+from include.catalog.errors import LeaseLost, UnknownImages
+from include.catalog.records import Failure, NewAnalysis, NovaCall, Outcome, Stage
 from include.catalog.runs import COLUMNS_OF, GOOD, Run, load_run, redone
-from include.catalog.store import Store, analysis_key, is_source, proxy_key, upsert
-from include.catalog.tables import files, image_analyses, image_attempts, image_claims, image_proxies, image_run_items
+from include.catalog.store import Store, analysis_key, proxy_key, upsert
+from include.catalog.tables import image_analyses, image_attempts, image_claims, image_proxies, image_run_items
 
 # A transient failure is tried again by a later run after RETRY_BASE * RETRY_GROWTH ** (attempts - 1), at most
 # RETRY_CAP: 10 min, 30 min, 1.5 h, 4.5 h. After `max_attempts` tries it waits for `force`, like a permanent one.
@@ -49,53 +47,6 @@ def retry_delay(attempts: int) -> timedelta:
     """How long a transient failure waits after its `attempts`-th try."""
     growth: int = RETRY_GROWTH ** min(attempts - 1, 20)
     return min(RETRY_CAP, RETRY_BASE * growth)
-
-
-def record_proxy(
-    store: Store, run_id: str, owner: str, file_id: int, *, proxy: NewProxy, preview: NewPreview | None
-) -> None:
-    """A proxy was stored, or the original kept. It becomes the current one; the one before stays as history.
-
-    Raises `SourceRowGone` when the image's own row was deleted meanwhile: there is nothing left that it could belong
-    to.
-    """
-    now, listed = store.now(), not store.mapped
-    with store.writing() as connection:
-        item = _held_item(connection, run_id, owner, file_id)
-        there = bool(connection.scalar(select(exists().where(files.c.id == file_id, is_source()))))
-        if there:
-            _store_proxy(connection, item, proxy, now, listed=listed)
-            if preview is not None:
-                write_preview(connection, file_id, item.content, preview, now)
-        else:
-            skip_gone(connection, [image_run_items.c.run_id == run_id, image_run_items.c.file_id == file_id], now)
-        _release(connection, owner, file_id)
-    if not there:
-        raise SourceRowGone(f"the row of image {file_id} was deleted while its proxy was made")
-
-
-def _store_proxy(connection: Connection, item: _Item, proxy: NewProxy, now: datetime, *, listed: bool) -> None:
-    made = proxy.outcome is Outcome.PROXIED
-    values = _shallow(proxy) | {
-        "status": proxy.outcome.value,
-        "saved_bytes": proxy.original_bytes - proxy.proxy_bytes,
-        "saving_ratio": 1 - proxy.proxy_bytes / proxy.original_bytes if proxy.original_bytes else None,
-        "proxy_file_id": _list_proxy(connection, item.file_id, proxy, now) if made and listed else None,
-    }
-    del values["outcome"]
-    if _refused_for_good(connection, item):
-        low_water.forget(connection, now)  # a forced run brings it back: it can be analysed now
-    row_id = _write(connection, item, Stage.PROXY, values, now)
-    _attempt(connection, item, Stage.PROXY, now, {"seconds": proxy.seconds})
-    _decide(connection, item, Stage.PROXY, proxy.outcome, now, code=proxy.reason, row_id=row_id)
-
-
-def _refused_for_good(connection: Connection, item: _Item) -> bool:
-    p = image_proxies.c
-    refused = exists().where(
-        _key(item, Stage.PROXY), p.superseded_at.is_(None), p.status == Outcome.FAILED.value, p.next_try_at.is_(None)
-    )
-    return bool(connection.scalar(select(refused)))
 
 
 def record_call(store: Store, run_id: str, file_id: int, call: NovaCall) -> None:
@@ -339,25 +290,6 @@ def _write(
     return int(connection.execute(statement).scalar_one())
 
 
-def _list_proxy(connection: Connection, file_id: int, proxy: NewProxy, now: datetime) -> int:
-    """The proxy as a row of `files`, so that the catalog knows every object that it caused."""
-    values = {
-        "filename": proxy.uri.rpartition("/")[2],
-        "media_type": f"image/{proxy.format.lower()}",
-        "size_bytes": proxy.proxy_bytes,
-        "format": proxy.format,
-        "resolution_width": proxy.width,
-        "resolution_height": proxy.height,
-        "is_proxy": True,
-        "source_file_id": file_id,
-        "content_version": proxy.sha256 or "",
-        "uploaded_at": now,
-    }
-    statement = upsert(connection, files).values(uri=proxy.uri, **values)
-    statement = statement.on_conflict_do_update(index_elements=[files.c.uri], set_=values)
-    return int(connection.execute(statement.returning(files.c.id)).scalar_one())
-
-
 def _proxy_id(connection: Connection, item: _Item) -> int | None:
     p = image_proxies.c
     return connection.scalar(
@@ -365,7 +297,7 @@ def _proxy_id(connection: Connection, item: _Item) -> int | None:
     )
 
 
-def _shallow(record: NewProxy | NewAnalysis | NovaCall | Failure) -> dict[str, Any]:
+def _shallow(record: NewAnalysis | NovaCall | Failure) -> dict[str, Any]:
     return {field.name: getattr(record, field.name) for field in fields(record)}
 
 

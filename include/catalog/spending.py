@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, func, select, text, update
 
 from include.catalog.claims import held_by
 from include.catalog.errors import LeaseLost
 from include.catalog.records import SpendingLimit
-from include.catalog.store import Store
+from include.catalog.store import Store, chunks
 from include.catalog.tables import image_attempts, image_claims, image_evaluation_calls
 
 _LOCK = 4_281_930_518  # any fixed number: names our advisory lock on PostgreSQL
@@ -39,12 +39,12 @@ def reserve(
     Raises LeaseLost when the image is not the owner's any more.
     """
     with store.writing() as connection:
-        if connection.dialect.name == "postgresql":  # SQLite holds its write lock from BEGIN IMMEDIATE on
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        _take_lock(connection)
         now = store.now()
         for limit in limits:
             spent = _spent(connection, limit.run_id, limit.since, None)
-            if spent + _reserved(connection, limit.run_id, file_id, now) + usd > limit.usd + ROUNDING_USD:
+            reserved = _reserved(connection, limit.run_id, image_claims.c.file_id != file_id, now)
+            if spent + reserved + usd > limit.usd + ROUNDING_USD:
                 return limit
         claim = held_by(connection, file_id)
         if claim is None or claim.owner != owner:
@@ -53,15 +53,30 @@ def reserve(
     return None
 
 
-def set_aside(store: Store, owner: str, usd_each: float) -> None:
-    """Set `usd_each` aside on every claim of `owner`, whatever the limits: of a batch job, whose answers come much
-    later. Each ends with its claim."""
+def set_aside(
+    store: Store, owner: str, file_ids: Sequence[int], usd_each: float, limits: Sequence[SpendingLimit]
+) -> tuple[int, SpendingLimit | None]:
+    """Set `usd_each` aside on the owner's claims of images whose answers come much later (a batch job's), in their
+    order, as many as the limits pay for; return how many, and the limit that pays for no more.
+
+    Under the same lock as `reserve`. What the owner has set aside before is replaced. Each ends with its claim.
+    """
+    claim, count, reached = image_claims.c, len(file_ids), None
     with store.writing() as connection:
-        mine = image_claims.c.owner == owner
+        _take_lock(connection)
+        now = store.now()
+        for limit in limits:
+            gone = _spent(connection, limit.run_id, limit.since, None)
+            gone += _reserved(connection, limit.run_id, claim.owner != owner, now)
+            if gone + count * usd_each > limit.usd + ROUNDING_USD:
+                count, reached = max(0, int((limit.usd + ROUNDING_USD - gone) / usd_each)), limit
         connection.execute(
-            select(image_claims.c.file_id).where(mine).order_by(image_claims.c.file_id).with_for_update()
+            select(claim.file_id).where(claim.owner == owner).order_by(claim.file_id).with_for_update()
         ).all()
-        connection.execute(update(image_claims).where(mine).values(reserved_usd=usd_each))
+        for ids in chunks(file_ids[:count]):
+            mine = and_(claim.owner == owner, claim.file_id.in_(ids))
+            connection.execute(update(image_claims).where(mine).values(reserved_usd=usd_each))
+    return count, reached
 
 
 def reserved_usd(store: Store, *, but_run: str | None = None) -> float:
@@ -91,9 +106,15 @@ def _spent(connection: Connection, run_id: str | None, since: datetime | None, u
     return total
 
 
-def _reserved(connection: Connection, run_id: str | None, but: int, now: datetime) -> float:
+def _reserved(connection: Connection, run_id: str | None, others: ColumnElement[bool], now: datetime) -> float:
     claim = image_claims.c
-    conditions = [claim.reserved_usd.is_not(None), claim.lease_until > now, claim.file_id != but]
+    conditions = [claim.reserved_usd.is_not(None), claim.lease_until > now, others]
     if run_id is not None:
         conditions.append(claim.run_id == run_id)
     return float(connection.scalar(select(func.sum(claim.reserved_usd)).where(*conditions)) or 0.0)
+
+
+def _take_lock(connection: Connection) -> None:
+    """One at a time from here to the transaction's end; SQLite holds its write lock from BEGIN IMMEDIATE on."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})

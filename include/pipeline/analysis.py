@@ -117,7 +117,7 @@ class _OneImage:
         try:
             outcome, code = self._decide(item)
         except LeaseLost as error:
-            outcome = give_back(self.stage.catalog, self.run_id, self.owner, item, Stage.ANALYSE, error)
+            outcome = give_back(self.stage.catalog, self.run_id, self.owner, item.image.file_id, Stage.ANALYSE, error)
         seconds, file_id = time.monotonic() - started, item.image.file_id
         tell_outcome(self.stage.metrics, self.run_id, file_id, Stage.ANALYSE, outcome, code=code, seconds=seconds)
         return outcome

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from include.catalog.records import BatchJob, Failure, JobState, Outcome, ProxyRecord, SourceImage, Stage, WorkItem
+from include.catalog.records import BatchJob, Failure, JobState, Outcome, ProxyRecord, Stage, WorkItem
 from include.nova import Disposition, endpoint_of
 from include.nova.batch import (
     FAILED,
@@ -37,6 +37,7 @@ from include.pipeline.batches import RunCancelled, skip, skip_busy
 from include.pipeline.params import PipelineParams, parse_params
 from include.pipeline.prompting import prompt_of
 from include.pipeline.settings import Settings
+from include.pipeline.spending import limits_of, message_of
 from include.pipeline.telemetry import NO_METRICS, Metrics
 from include.storage.copies import copy_object, delete_folder, split_uri
 from include.storage.errors import SourceError, StorageError
@@ -123,9 +124,10 @@ class BatchInference:
         skip_busy(self.catalog, job.run_id, batch.busy, Stage.ANALYSE)
         try:
             items = [item for item in batch.items if self._is_to_do(job, item)]
+            if len(items) >= MIN_RECORDS:
+                items = self._set_aside(job, items)
             count = len(items)
             if count >= MIN_RECORDS:
-                self._set_aside(job, [item.image for item in items])
                 count = self._fill(job, items)
             if count < MIN_RECORDS:
                 return self._hand_over(job, count)
@@ -134,10 +136,21 @@ class BatchInference:
             self.catalog.release(job.owner)
             raise
 
-    def _set_aside(self, job: BatchJob, images: Sequence[SourceImage]) -> None:
-        """Have the day's limit count what the job will cost while it is answered."""
-        projected = project_batch(images, self._params(job), self.settings).cost_usd_estimated
-        self.catalog.set_aside(job.owner, projected / len(images))
+    def _set_aside(self, job: BatchJob, items: list[WorkItem]) -> list[WorkItem]:
+        """Have the limits count what the job will cost while it is answered; return the images that they pay for now.
+        Another run, planned at the same moment, may have taken the money since: then the rest is pending again."""
+        params = self._params(job)
+        each = project_batch([item.image for item in items], params, self.settings).cost_usd_estimated / len(items)
+        limits = limits_of(params, self.settings, job.run_id, self.catalog.now()) if each else ()
+        ids = [item.image.file_id for item in items]
+        count, reached = self.catalog.set_aside(job.owner, ids, each, limits)
+        if reached is not None:
+            log.warning("%s: %d of %d images are left for a later run", message_of(reached), len(ids) - count, len(ids))
+            for file_id in ids[count:]:
+                self.catalog.record_return(
+                    job.run_id, job.owner, file_id, Stage.ANALYSE, code=reached.code, message=message_of(reached)
+                )
+        return items[:count]
 
     def _is_to_do(self, job: BatchJob, item: WorkItem) -> bool:
         code = "analysis_exists" if item.analysed else "no_proxy" if item.proxy is None else None

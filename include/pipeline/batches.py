@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from itertools import islice
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from include.catalog.records import ClaimedBatch, Outcome, Stage, WorkItem
@@ -25,40 +25,45 @@ class RunCancelled(RuntimeError):
 
 
 def work_through(
-    batch: ClaimedBatch, work: Callable[[WorkItem], Outcome], threads: int, stop: threading.Event
+    batch: ClaimedBatch, work: Callable[[WorkItem], Outcome | None], threads: int, stop: threading.Event
 ) -> Mapping[Outcome, int]:
-    """Run ``work`` on each item and count the outcomes.
+    """Run ``work`` on each item and count the outcomes; one that is None is somebody else's to count.
 
     An exception is infrastructure's: no further image is begun, those in flight end, and it is raised; what was decided
     stays decided. Raises `RunCancelled` when ``stop`` was set before the end.
     """
-    counts: Counter[Outcome] = Counter()
-    items = iter(batch.items)
+    counts: Counter[Outcome | None] = Counter()
+    items: SimpleQueue[WorkItem] = SimpleQueue()
+    for item in batch.items:
+        items.put(item)
     with ThreadPoolExecutor(threads, thread_name_prefix="image") as executor:
-        running = {executor.submit(work, item) for item in islice(items, threads)}
         try:
-            while running:
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                counts.update(future.result() for future in finished)
-                running |= _begin(executor, work, items, len(finished), stop)
+            for done in as_completed([executor.submit(_take_and_work, items, work, stop) for _ in range(threads)]):
+                counts.update(done.result())
         except BaseException:
             stop.set()
             raise
     if stop.is_set():
         raise RunCancelled(f"stopped after {counts.total()} of {len(batch.items)} images; the rest is pending again")
+    return {outcome: count for outcome, count in counts.items() if outcome is not None}
+
+
+def _take_and_work(
+    items: SimpleQueue[WorkItem], work: Callable[[WorkItem], Outcome | None], stop: threading.Event
+) -> Counter[Outcome | None]:
+    """One thread's share: an item at a time, until none is left or a stop is asked for."""
+    counts: Counter[Outcome | None] = Counter()
+    while not stop.is_set():
+        try:
+            item = items.get_nowait()
+        except Empty:
+            break
+        try:
+            counts[work(item)] += 1
+        except BaseException:
+            stop.set()  # at once: the other threads end before the one that waits for them hears of it
+            raise
     return counts
-
-
-def _begin(
-    executor: ThreadPoolExecutor,
-    work: Callable[[WorkItem], Outcome],
-    items: Iterator[WorkItem],
-    count: int,
-    stop: threading.Event,
-) -> set[Future[Outcome]]:
-    if stop.is_set():
-        return set()
-    return {executor.submit(work, item) for item in islice(items, count)}
 
 
 SKIP_REASONS = {

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from include.catalog.errors import LeaseLost
-from include.catalog.records import Outcome, Stage, WorkItem
+from include.catalog.records import Outcome, Stage
 
 if TYPE_CHECKING:
     from include.catalog.catalog import Catalog
@@ -51,9 +51,8 @@ class LeaseKeeper:
                 log.warning("could not renew the lease, trying again at the next beat", exc_info=True)
 
 
-def give_back(catalog: Catalog, run_id: str, owner: str, item: WorkItem, stage: Stage, error: LeaseLost) -> Outcome:
+def give_back(catalog: Catalog, run_id: str, owner: str, file_id: int, stage: Stage, error: LeaseLost) -> Outcome:
     """Put an image back to pending whose lease was lost; whoever has it now decides it."""
-    file_id = item.image.file_id
     log.warning("image %s: %s", file_id, error)
     with contextlib.suppress(LeaseLost):  # a later try of this very task has it: its outcome counts
         catalog.record_return(run_id, owner, file_id, stage, code=error.code, message=str(error))

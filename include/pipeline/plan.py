@@ -28,11 +28,11 @@ log = logging.getLogger(__name__)
 SECONDS_PER_MEGAPIXEL = 0.0035
 SECONDS_PER_FILE = 0.02
 ASSUMED_MEGAPIXELS = 12  # of an image whose dimensions the catalog does not know
-# Two mapped tasks a batch cost about 0.45 s of scheduling each (LocalExecutor on two cores): a minute of work for one
-# core, half a minute on two, keeps that far under a tenth. Below, a run is parted for several workers as long as each
-# part is worth it.
+# Two mapped tasks a batch cost about 0.45 s of scheduling each (LocalExecutor on two cores), and its decode workers as
+# much to start: a minute of work for one core, half a minute on two, keeps that far under a tenth. Below, a run is
+# parted for several workers as long as each part is worth it.
 BATCH_SECONDS = 60.0
-MIN_BATCH_SECONDS = 10.0
+MIN_BATCH_SECONDS = 30.0
 PARALLEL_BATCHES = 4
 # Before this catalog has a proxy to measure: a 1195 x 896 JPEG of about 200 kB, the first row of the plan's table.
 ASSUMED_BYTES_PER_PIXEL = 0.19

@@ -1,7 +1,8 @@
 """Stage 2: one batch of originals in, proxies on S3 and rows in the catalog out.
 
 Follow one image: `ProxyStage.run` claims its batch, `_proxy_image` fetches the original, has a decode worker look at
-it and make the proxy, decides whether the original serves as it is, uploads what Nova will read, and writes the row.
+it and make the proxy, decides whether the original serves as it is, and uploads what Nova will read; `ProxyRecorder`
+writes its row together with those of others that are made at the same moment.
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.catalog.browse_records import NewPreview
-from include.catalog.errors import LeaseLost, SourceRowGone
-from include.catalog.records import Failure, NewProxy, Outcome, SourceImage, Stage, WorkItem
+from include.catalog.errors import LeaseLost
+from include.catalog.records import Failure, MadeProxy, NewProxy, Outcome, SourceImage, Stage, WorkItem
 from include.imaging import (
     RESOURCE_CODES,
     DecodeWorkers,
@@ -39,6 +39,7 @@ from include.pipeline.batches import RunCancelled, skip, skip_busy, work_through
 from include.pipeline.budget import PixelBudget
 from include.pipeline.leases import LeaseKeeper, give_back
 from include.pipeline.previews import PreviewKeeper
+from include.pipeline.recording import ProxyRecorder
 from include.pipeline.settings import Settings
 from include.pipeline.telemetry import NO_METRICS, Metrics, tell_outcome, timed
 from include.storage.errors import SourceError
@@ -108,11 +109,13 @@ class ProxyStage:
             LeaseKeeper(self.catalog, owner, self.settings.lease_seconds),
             tempfile.TemporaryDirectory(prefix="image-proxy-", dir=self.settings.temp_dir) as scratch,
             DecodeWorkers(count, self.settings.decode_limits) as workers,
+            ProxyRecorder(self.catalog, run_id, owner, self.metrics) as recorder,
         ):
             budget = PixelBudget(self.settings.max_pixels_in_flight)
             previews = PreviewKeeper(self.catalog, self.s3, self.settings, workers, Path(scratch))
-            image = _OneImage(self, run_id, owner, workers, budget, Path(scratch), previews)
+            image = _OneImage(self, run_id, owner, workers, budget, Path(scratch), previews, recorder)
             counts.update(work_through(batch, image.decide, count + TRANSFER_THREADS, self.stop))
+        counts.update(recorder.counts)
         return counts
 
     def _check_disk(self) -> None:
@@ -135,25 +138,29 @@ class _OneImage:
     budget: PixelBudget
     scratch: Path
     previews: PreviewKeeper
+    recorder: ProxyRecorder
 
-    def decide(self, item: WorkItem) -> Outcome:
-        """Give one image its outcome, on its row; one whose lease was lost meanwhile goes back to pending."""
-        started, code = time.monotonic(), None
+    def decide(self, item: WorkItem) -> Outcome | None:
+        """Give one image its outcome, on its row; one whose lease was lost meanwhile goes back to pending. None where a
+        proxy was made: the recorder gives that its outcome."""
+        started, code, file_id = time.monotonic(), None, item.image.file_id
         try:
-            outcome, code = self._decide(item)
+            outcome, code = self._decide(item, started)
         except LeaseLost as error:
-            outcome = give_back(self.stage.catalog, self.run_id, self.owner, item, Stage.PROXY, error)
-        seconds, file_id = time.monotonic() - started, item.image.file_id
+            outcome = give_back(self.stage.catalog, self.run_id, self.owner, file_id, Stage.PROXY, error)
+        if outcome is None:
+            return None
+        seconds = time.monotonic() - started
         tell_outcome(self.stage.metrics, self.run_id, file_id, Stage.PROXY, outcome, code=code, seconds=seconds)
         return outcome
 
-    def _decide(self, item: WorkItem) -> tuple[Outcome, str | None]:
-        """The outcome, and the code of the reason if it did not go well."""
+    def _decide(self, item: WorkItem, started: float) -> tuple[Outcome | None, str | None]:
+        """The outcome, and the code of the reason if it did not go well; no outcome yet where a proxy was made."""
         catalog, file_id = self.stage.catalog, item.image.file_id
         if item.proxied:
             return skip(catalog, self.run_id, self.owner, item, Stage.PROXY, "proxy_exists"), None
         try:
-            proxy, preview = self._make(item.image)
+            made = self._make(item.image)
         except (ProxyError, SourceError) as error:
             log.warning("image %s (%s): %s: %s", file_id, item.image.uri, error.code, error)
             failure = Failure(error.code, str(error), transient=error.transient)
@@ -166,19 +173,10 @@ class _OneImage:
             return Outcome.RETURNED, code
         except WorkersStopped as error:
             raise RunCancelled("stopped while decoding") from error
-        try:
-            with timed(self.stage.metrics, "proxy.record"):
-                catalog.record_proxy(self.run_id, self.owner, file_id, proxy, preview)
-        except SourceRowGone as error:
-            return Outcome.SKIPPED, error.code
-        self._tell_bytes(proxy.original_bytes - proxy.proxy_bytes)
-        return proxy.outcome, None
+        self.recorder.add(made, started)
+        return None, None
 
-    def _tell_bytes(self, saved: int) -> None:
-        """Where the original may not be kept, a proxy can be the larger one. Counters only grow, so it has its own."""
-        self.stage.metrics.count("bytes_saved" if saved >= 0 else "bytes_added", abs(saved))
-
-    def _make(self, image: SourceImage) -> tuple[NewProxy, NewPreview | None]:
+    def _make(self, image: SourceImage) -> MadeProxy:
         started = time.monotonic()
         settings = self.stage.settings
         client = self.stage.source_s3 or self.stage.s3
@@ -194,7 +192,7 @@ class _OneImage:
                 served = self._serve(source, output, wanted)
             with timed(self.stage.metrics, "proxy.upload"):
                 uri, uploaded, sha256 = self._store(image, served)
-            made = NewProxy(
+            proxy = NewProxy(
                 outcome=served.outcome,
                 action=served.action,
                 uri=uri,
@@ -211,7 +209,7 @@ class _OneImage:
                 reason=served.reason,
             )
             with timed(self.stage.metrics, "proxy.preview"):
-                return made, self.previews.store(image, served.preview, wanted)
+                return MadeProxy(image.file_id, proxy, self.previews.store(image, served.preview, wanted))
         except ProxyError as error:
             if error.code in RESOURCE_CODES:  # too much for a proxy may be little for a preview
                 self.previews.keep_alone(image, source, wanted)

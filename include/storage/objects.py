@@ -22,6 +22,7 @@ EXTENSIONS: Final = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif"} 
 _VERSION_LENGTH: Final = 12
 _DELETED_AT_ONCE: Final = 1000  # the limit of DeleteObjects
 _ASK_FROM_BYTES: Final = 1 << 20  # below it, to ask whether an object is there costs as much as to send it
+_WHOLE_BYTES: Final = 1 << 20  # up to here an object is sent from memory
 _MULTIPART_BYTES: Final = 64 << 20  # a 2 GB original is 32 parts, and a failed part repeats 64 MB, not 2 GB
 
 
@@ -66,13 +67,15 @@ def upload_object(
         if size >= ask_from_bytes and _is_stored(client, bucket, key, digest.hex(), size, rules):
             return StoredObject(uri, bucket, key, size, digest.hex(), uploaded=False)
         arguments = {**(extra or {}), **rules.upload(), "ContentType": content_type, "Metadata": labels}
-        with path.open("rb") as body:
+        with path.open("rb") as opened:
             if size > multipart_bytes:
                 arguments["ChecksumAlgorithm"] = "SHA256"
                 config = TransferConfig(multipart_threshold=multipart_bytes, multipart_chunksize=multipart_bytes)
                 # upload_fileobj, not upload_file: the latter hides the error's code in a text
-                client.upload_fileobj(body, bucket, key, ExtraArgs=arguments, Config=config)
+                client.upload_fileobj(opened, bucket, key, ExtraArgs=arguments, Config=config)
             else:
+                # Of an open file, botocore asks the server first whether it may send it: a round trip more.
+                body = opened.read() if size <= _WHOLE_BYTES else opened
                 checksum = base64.b64encode(digest).decode()
                 client.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum, **arguments)
     except BOTO_ERRORS as error:

@@ -52,7 +52,7 @@ def hostile(airflow: RunningAirflow) -> tuple[int, int]:
     for stage in (Stage.PROXY, Stage.ANALYSE):
         catalog.claim_batch(RUN, 0, stage, stage.value, 600)
         if stage is Stage.PROXY:
-            catalog.record_proxy(RUN, stage.value, good, making.new_proxy(reason=attack("reason")))
+            making.record_proxy(catalog, RUN, stage.value, good, making.new_proxy(reason=attack("reason")))
             failure = Failure(attack("code"), attack("message"))
             catalog.record_failure(RUN, stage.value, bad, stage, failure)
         else:

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from include.catalog.browse_records import NewPreview
 from include.catalog.catalog import Catalog
+from include.catalog.errors import LeaseLost
 from include.catalog.records import (
     Failure,
+    MadeProxy,
     NewAnalysis,
     NewImage,
     NewProxy,
@@ -127,6 +130,15 @@ BROKEN = Failure("truncated", "the file ends early")
 THROTTLED = Failure("source_unavailable", "the store answered 503", transient=True)
 
 
+def record_proxy(
+    catalog: Catalog, run_id: str, owner: str, file_id: int, proxy: NewProxy, preview: NewPreview | None = None
+) -> None:
+    """One image's proxy, as a group of its own. Raises LeaseLost where it is somebody else's."""
+    done = catalog.record_proxies(run_id, owner, [MadeProxy(file_id, proxy, preview)])
+    if file_id in done.lost:
+        raise LeaseLost(file_id, owner, done.lost[file_id])
+
+
 class Worker:
     """One task of a run: claims a batch at one stage and decides about its images."""
 
@@ -143,7 +155,7 @@ class Worker:
 
     def proxy(self, file_id: int, proxy: NewProxy | None = None) -> None:
         proxy = proxy or new_proxy(uri=f"s3://proxies/{file_id}.jpg")
-        self.catalog.record_proxy(self.run_id, self.owner, file_id, proxy)
+        record_proxy(self.catalog, self.run_id, self.owner, file_id, proxy)
 
     def analyse(self, file_id: int, description: str = "a cat", **changes: Any) -> None:
         self.catalog.record_analysis(self.run_id, self.owner, file_id, analysis(description), call(**changes))

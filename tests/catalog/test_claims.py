@@ -20,7 +20,19 @@ from include.catalog.errors import LeaseLost, UnknownRun
 from include.catalog.records import Outcome
 from include.catalog.tables import files, image_claims, image_run_items
 from tests.catalog.conftest import NOON, Clock
-from tests.catalog.making import ANALYSE, LEASE, PROXY, Worker, add, image, listed, new_proxy, plan, process
+from tests.catalog.making import (
+    ANALYSE,
+    LEASE,
+    PROXY,
+    Worker,
+    add,
+    image,
+    listed,
+    new_proxy,
+    plan,
+    process,
+    record_proxy,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -265,7 +277,7 @@ def test_stealing_renewing_and_deciding_at_once_neither_deadlocks_nor_loses(cata
             for item in reversed(claimed.items):
                 try:
                     uri = f"s3://proxies/{item.image.file_id}.jpg"
-                    mine.record_proxy(f"dag/{run}", owner, item.image.file_id, new_proxy(uri=uri))
+                    record_proxy(mine, f"dag/{run}", owner, item.image.file_id, new_proxy(uri=uri))
                     done.append(item.image.file_id)
                 except LeaseLost:
                     continue

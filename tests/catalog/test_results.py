@@ -8,14 +8,23 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, Table, select
+from sqlalchemy import URL, Engine, Table, delete, select
 
+from include.catalog.browse_records import NewPreview
 from include.catalog.catalog import Catalog
 from include.catalog.engine import create_catalog_engine
 from include.catalog.errors import LeaseLost, UnknownImages
-from include.catalog.records import Failure, Outcome
+from include.catalog.records import Failure, MadeProxy, Outcome
 from include.catalog.results import RETRY_BASE, RETRY_CAP, retry_delay
-from include.catalog.tables import files, image_analyses, image_attempts, image_claims, image_proxies, image_run_items
+from include.catalog.tables import (
+    files,
+    image_analyses,
+    image_attempts,
+    image_claims,
+    image_previews,
+    image_proxies,
+    image_run_items,
+)
 from tests.catalog.conftest import NOON, Clock
 from tests.catalog.making import (
     ANALYSE,
@@ -32,6 +41,7 @@ from tests.catalog.making import (
     new_proxy,
     plan,
     process,
+    record_proxy,
 )
 
 JUST_PROXY = frozenset({PROXY})
@@ -47,7 +57,7 @@ def test_a_proxy_is_stored_with_its_savings_and_listed_as_a_file(catalog: Catalo
     catalog.store_plan(plan("run", ids))
     worker = Worker(catalog, "run", PROXY)
     proxy = new_proxy(original_bytes=3_000_000, proxy_bytes=750_000, bytes_uploaded=750_000)
-    catalog.record_proxy("dag/run", worker.owner, ids[0], proxy)
+    record_proxy(catalog, "dag/run", worker.owner, ids[0], proxy)
     [row] = rows(engine, image_proxies)
     assert (row.uri, row.run_id) == (proxy.uri, "dag/run")
     assert (row.saved_bytes, row.saving_ratio, row.status, row.attempts) == (2_250_000, 0.75, "proxied", 1)
@@ -325,4 +335,64 @@ def test_results_for_an_image_outside_the_run_are_an_error(catalog: Catalog) -> 
     with pytest.raises(UnknownImages):
         catalog.record_call("dag/run", outside, call())
     with pytest.raises(LeaseLost):
-        catalog.record_proxy("dag/run", "owner", outside, new_proxy())
+        record_proxy(catalog, "dag/run", "owner", outside, new_proxy())
+
+
+# -- several at once ---------------------------------------------------------------------------------------------------
+
+
+def made(*file_ids: int) -> list[MadeProxy]:
+    preview = NewPreview("s3://previews/a.jpg", "jpeg", 80, 60, 900)
+    return [MadeProxy(one, new_proxy(uri=f"s3://proxies/{one}.jpg"), preview) for one in file_ids]
+
+
+def test_a_group_is_written_as_each_of_its_images_would_be(catalog: Catalog, engine: Engine) -> None:
+    ids = add(catalog, 4)
+    catalog.store_plan(plan("run", ids))
+    worker = Worker(catalog, "run", PROXY)
+    entries = [*made(*ids[:2]), MadeProxy(ids[2], kept(reason="proxy_larger"))]
+    done = catalog.record_proxies("dag/run", worker.owner, entries)
+    assert (done.written, done.gone, done.lost) == (frozenset(ids[:3]), frozenset(), {})
+    first, second, third = rows(engine, image_proxies)
+    assert [row.file_id for row in (first, second, third)] == ids[:3]
+    proxies = {row.id: row.source_file_id for row in rows(engine, files) if row.is_proxy}
+    assert (proxies[first.proxy_file_id], proxies[second.proxy_file_id]) == (ids[0], ids[1])
+    assert third.proxy_file_id is None
+    items = {row.file_id: row for row in rows(engine, image_run_items)}
+    assert [items[one].proxy_id for one in ids] == [first.id, second.id, third.id, None]
+    assert [items[one].proxy_code for one in ids] == [None, None, "proxy_larger", None]
+    assert [row.file_id for row in rows(engine, image_attempts)] == ids[:3]
+    assert [row.file_id for row in rows(engine, image_previews)] == ids[:2]
+    assert [row.file_id for row in rows(engine, image_claims)] == ids[3:]
+
+
+def test_of_a_group_what_was_taken_over_or_deleted_stops_none_of_the_others(catalog: Catalog, engine: Engine) -> None:
+    mine, taken, deleted, free = ids = add(catalog, 4)
+    catalog.store_plan(plan("run", ids))
+    catalog.store_plan(plan("other", [taken]))
+    worker = Worker(catalog, "run", PROXY)
+    with engine.begin() as connection:
+        connection.execute(delete(image_claims).where(image_claims.c.file_id.in_([taken, free])))
+        connection.execute(delete(files).where(files.c.id == deleted))
+    other = Worker(catalog, "other", PROXY)
+    done = catalog.record_proxies("dag/run", worker.owner, made(*reversed(ids)))
+    assert (done.written, done.gone) == (frozenset([mine]), frozenset([deleted]))
+    assert done.lost == {taken: other.owner, free: None}
+    assert [row.file_id for row in rows(engine, image_proxies)] == [mine]
+    outcomes = {row.file_id: row.proxy_outcome for row in rows(engine, image_run_items) if row.run_id == "dag/run"}
+    assert outcomes == {mine: "proxied", taken: None, deleted: "skipped", free: None}
+    assert [row.file_id for row in rows(engine, image_claims)] == [taken]
+
+
+def test_a_group_that_is_made_anew_supersedes_just_its_own_content_and_recipe(catalog: Catalog, engine: Engine) -> None:
+    ids = add(catalog, 3)
+    catalog.store_plan(plan("first", ids))
+    first = Worker(catalog, "first", PROXY)
+    catalog.record_proxies("dag/first", first.owner, made(*ids))
+    catalog.store_plan(plan("again", ids[:2], force=True))
+    again = Worker(catalog, "again", PROXY)
+    catalog.record_proxies("dag/again", again.owner, made(*ids[:2]))
+    current = {row.file_id: row.run_id for row in rows(engine, image_proxies) if row.superseded_at is None}
+    assert current == {ids[0]: "dag/again", ids[1]: "dag/again", ids[2]: "dag/first"}
+    assert len(rows(engine, image_proxies)) == 5
+    assert len([row for row in rows(engine, files) if row.is_proxy]) == 3

@@ -81,6 +81,20 @@ def test_a_dead_tasks_reservation_ends_with_its_lease_or_with_a_retry(catalog: C
     assert retry.held == [first, second]
 
 
+def test_a_batch_job_sets_aside_what_is_left_of_a_limit_whoever_comes_at_once(catalog: Catalog) -> None:
+    ids = add(catalog, 8)
+    catalog.store_plan(plan("run", ids[:4], ids[4:]))
+    jobs = [Worker(catalog, "run", PROXY, batch_id) for batch_id in (0, 1)]
+
+    def set_aside(job: Worker) -> tuple[int, SpendingLimit | None]:
+        return catalog.set_aside(job.owner, job.held, 1.0, [WHOLE])
+
+    with ThreadPoolExecutor(2) as threads:
+        assert sorted(threads.map(set_aside, jobs), key=lambda one: one[0]) == [(1, WHOLE), (4, None)]
+    assert catalog.reserved_usd() == 5.0
+    assert sorted(count for count, _ in map(set_aside, jobs)) == [1, 4], "asked again, a job has what it had"
+
+
 def test_a_runs_limit_is_its_own_and_the_days_begins_at_midnight(catalog: Catalog, clock: Clock) -> None:
     other = ready(catalog, 1, "other")
     other.analyse(other.held[0], cost_usd=4.0)

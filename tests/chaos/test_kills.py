@@ -74,18 +74,18 @@ def test_a_task_process(books: Books, topology: Topology, shipment: Shipment) ->
     assert balance("killed a task's process", books, shipment, runs)["image_proxies:proxied"] == IMAGES
 
 
-def test_decode_workers(books: Books, topology: Topology, shipment: Shipment) -> None:
-    """Three of them, one after another: each image is asked of a fresh one, no task is tried again."""
+def test_decode_workers(books: Books, topology: Topology) -> None:
+    """Three of them, each over an image of its own: that image is asked of a fresh one, no task is tried again."""
+    shipment = books.ship([photograph(6000, 4500)] * IMAGES)
     run = books.trigger(shipment, batch_size=BATCH, stages=["proxy"])
-    killed: set[int] = set()
-    for count in (1, 3, 5):
-        books.come_to(shipment, count, "image_proxies")
+    killed: set[str] = set()
+    while len(killed) < 3:
+        decoder, image = _busy_decoder(topology, killed)
         with contextlib.suppress(psutil.NoSuchProcess):
-            decoder = _decoder(topology, killed)
             decoder.kill()
-            killed.add(decoder.pid)
+            killed.add(image)
+    assert books.done(shipment, "image_proxies") < IMAGES, "all was done before anything could be broken"
     assert books.ended(run) == "success"
-    assert killed
     assert {item["try_number"] for item in books.tasks(run) if item["task_id"] == "images.proxy"} == {1}
     assert books.done(shipment, "image_proxies") == IMAGES
     runs = [run, books.trigger(shipment)]
@@ -186,18 +186,30 @@ def test_redis(books: Books, topology: Topology, shipment: Shipment) -> None:
     balance("killed Redis", books, shipment, runs)
 
 
-def _decoder(topology: Topology, except_for: set[int] | None = None) -> psutil.Process:
+def _decoder(topology: Topology) -> psutil.Process:
     """A decode worker that is running."""
     found: list[psutil.Process] = []
+    topology.until(lambda: found.extend(_decoders(topology)) or found, RUN_SECONDS, "a decode worker")
+    return found[0]
+
+
+def _busy_decoder(topology: Topology, except_for: set[str]) -> tuple[psutil.Process, str]:
+    """A decode worker with an original open, and that one's path: none of those that are known."""
+    found: list[tuple[psutil.Process, str]] = []
 
     def look() -> bool:
         for process in _decoders(topology):
-            if process.pid not in (except_for or set()):
-                found.append(process)
+            with contextlib.suppress(psutil.Error, OSError):
+                found.extend((process, file.path) for file in process.open_files() if _is_original(file))
+        found[:] = [(process, path) for process, path in found if path not in except_for]
         return bool(found)
 
-    topology.until(look, RUN_SECONDS, "a decode worker")
+    topology.until(look, RUN_SECONDS, "a decode worker that is busy")
     return found[0]
+
+
+def _is_original(file: Any) -> bool:
+    return "/image-proxy-" in file.path and file.mode == "r"
 
 
 def _decoders(topology: Topology) -> Iterator[psutil.Process]:

@@ -76,7 +76,14 @@ def test_an_image_is_pinned(name: str) -> None:
 def test_a_base_image_is_pinned(path: str) -> None:
     (base,) = re.findall(r"^FROM (\S+)$", (ROOT / path).read_text(), re.MULTILINE)
     assert re.match(r"^[a-z0-9./-]+:\d+\.\d+(\.\d+)?(-python3\.11)?$", base)
-    assert re.findall(r"^USER (\d+):\d+$", (ROOT / path).read_text(), re.MULTILINE)
+    assert re.findall(r"^USER (\d+):\d+$", (ROOT / path).read_text(), re.MULTILINE)[-1] != "0"
+
+
+@pytest.mark.parametrize("path", ["Dockerfile", "deploy/seaweedfs/Dockerfile"])
+def test_a_dockerfile_has_no_lint(path: str) -> None:
+    program = Path(sys.executable).with_name("hadolint")
+    found = subprocess.run([program, ROOT / path], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (0, "")
 
 
 def test_an_image_of_our_own_is_built_by_one_service() -> None:
@@ -91,7 +98,7 @@ def test_a_folder_for_the_objects_is_made_by_root() -> None:
     """The base image may end with any user; what follows the RUN is who runs."""
     words = re.findall(r"^(FROM|USER|RUN) (\S+)", (ROOT / "deploy/seaweedfs/Dockerfile").read_text(), re.MULTILINE)
     assert [word for word, _ in words] == ["FROM", "USER", "RUN", "USER"]
-    assert words[1] == ("USER", "root")
+    assert words[1] == ("USER", "0:0")
 
 
 def test_the_api_server_may_open_its_passwords_for_writing() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from include.catalog.catalog import Catalog
-from include.catalog.records import NewImage, NewProxy, Outcome, RunPlan, Selection, Stage
+from include.catalog.records import MadeProxy, NewImage, NewProxy, Outcome, RunPlan, Selection, Stage
 from include.pipeline.params import parse_params
 from include.pipeline.plan import work_key
 from include.pipeline.settings import load_settings
@@ -61,11 +61,11 @@ class Backlog:
         plan = RunPlan(run_id, "making", names[0], {}, key, frozenset({Stage.PROXY}), False, None, (ids,))
         (batch,) = self.catalog.store_plan(plan)
         self.catalog.claim_batch(run_id, batch.batch_id, Stage.PROXY, run_id, 600)
-        for image, body in zip(images, bodies, strict=True):
-            self._proxy(run_id, image.file_id, body)
+        made = [self._proxy(image.file_id, body) for image, body in zip(images, bodies, strict=True)]
+        self.catalog.record_proxies(run_id, run_id, made)
         return list(ids)
 
-    def _proxy(self, run_id: str, file_id: int, body: bytes) -> None:
+    def _proxy(self, file_id: int, body: bytes) -> MadeProxy:
         key = f"proxy_image/{file_id}_nova.jpg"
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
         proxy = NewProxy(
@@ -82,4 +82,4 @@ class Backlog:
             bytes_uploaded=len(body),
             seconds=0.1,
         )
-        self.catalog.record_proxy(run_id, run_id, file_id, proxy)
+        return MadeProxy(file_id, proxy)

@@ -14,7 +14,7 @@ from benchmarks.backlog import HOUR, START, Assumptions, simulate
 from include.catalog.catalog import Catalog
 from include.catalog.engine import create_catalog_engine
 from include.catalog.migrate import migrate
-from include.catalog.records import NewImage, NewProxy, Outcome, Stage
+from include.catalog.records import MadeProxy, NewImage, NewProxy, Outcome, Stage
 from include.pipeline.backlog import why_not_continue
 from include.pipeline.identity import RunIdentity, Window
 from include.pipeline.params import PipelineParams, parse_params
@@ -92,7 +92,7 @@ class Ended:
         sizes: dict[str, Any] = {"width": 9, "height": 9, "original_width": 9, "original_height": 9}
         amounts: dict[str, Any] = {"original_bytes": 10, "proxy_bytes": 5, "bytes_uploaded": 5, "seconds": 1.0}
         proxy = NewProxy(outcome, "resized", f"s3://p/{file_id}", "jpeg", **sizes, **amounts)
-        self.catalog.record_proxy(run_id, owner, file_id, proxy)
+        self.catalog.record_proxies(run_id, owner, [MadeProxy(file_id, proxy)])
 
     @property
     def params(self) -> PipelineParams:

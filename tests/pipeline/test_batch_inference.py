@@ -676,6 +676,25 @@ def test_a_job_that_waits_for_its_answers_counts_against_the_days_limit(small: S
     assert small.plan("third", max_cost_usd_per_day=small.catalog.spent_usd() + 1.1 * projected) == [0]
 
 
+@pytest.mark.parametrize(("pays_for", "state"), [(22, JobState.WAITING), (17, JobState.HANDED_OVER)])
+def test_two_runs_planned_at_the_same_moment_cannot_both_spend_what_is_left(
+    small: Site, pays_for: int, state: JobState
+) -> None:
+    """Each was planned for all that the day has left; the one that comes second takes what the first left of it."""
+    ids = small.backlog.add(24)
+    limit = {"max_cost_usd_per_day": (pays_for + 0.5) * projected_cost_usd(MODEL, 1195, 896, load_prompt(), "batch")}
+    runs = []
+    for name, chosen in (("first", ids[:12]), ("second", ids[12:])):
+        small.plan(name, {"file_ids": chosen}, **limit)
+        runs.append(small.run_id)
+    first, second = (small.inference(**limit).go_on(run, 0) for run in runs)
+    assert (first.state, first.records) == (JobState.WAITING, 12)
+    assert second.state is state
+    assert small.outcomes()["returned"] == 24 - pays_for
+    assert small.pending() == 24 - 12 - (second.records or 0)
+    assert "MAX_COST_USD_PER_DAY was reached" in notes_of(small.catalog.run_figures(second.run_id))[0]
+
+
 def test_a_run_takes_what_its_money_pays_for_at_half_the_price(small: Site) -> None:
     ids = small.backlog.add(good=12)
     each = projected_cost_usd(MODEL, 1195, 896, load_prompt(), "batch")

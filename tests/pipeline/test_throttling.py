@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
-from include.catalog.records import NewImage, NewProxy, Outcome, Stage
+from include.catalog.records import MadeProxy, NewImage, NewProxy, Outcome, Stage
 from include.local.nova_stand_in import NovaStandIn
 from include.nova import Backoff
 from include.pipeline import analysis
@@ -43,9 +43,14 @@ def gallery(ground: Ground, count: int) -> None:
     ground.catalog.register([NewImage(uri, uri[-8:], "image/jpeg", size, uri, now, "jpeg", SIDE, SIDE) for uri in uris])
     (batch,) = plan(ground, "proxies", stages=["proxy"])
     held = ground.catalog.claim_batch(ground.run_id, batch, Stage.PROXY, "owner", 60)
-    for item in held.items:
-        kept = NewProxy(Outcome.KEPT, "kept", item.image.uri, "jpeg", SIDE, SIDE, SIDE, SIDE, size, size, 0, 0.01)
-        ground.catalog.record_proxy(ground.run_id, "owner", item.image.file_id, kept)
+    made = [
+        MadeProxy(
+            item.image.file_id,
+            NewProxy(Outcome.KEPT, "kept", item.image.uri, "jpeg", SIDE, SIDE, SIDE, SIDE, size, size, 0, 0.01),
+        )
+        for item in held.items
+    ]
+    ground.catalog.record_proxies(ground.run_id, "owner", made)
 
 
 def plan(ground: Ground, name: str, *, tasks: int = 1, **conf: Any) -> list[int]:

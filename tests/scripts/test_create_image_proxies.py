@@ -64,6 +64,13 @@ class Shell:
             photograph(self.ground.pictures / f"{number:02}.jpg", width, height)
         self.ground.register()
 
+    def register_copies(self, count: int, width: int, height: int) -> None:
+        """One picture under many names: made once."""
+        first = photograph(self.ground.pictures / "000.jpg", width, height)
+        for number in range(1, count):
+            (self.ground.pictures / f"{number:03}.jpg").hardlink_to(first)
+        self.ground.register()
+
     def count(self, query: str) -> int:
         engine = create_catalog_engine(self.url)
         with engine.connect() as connection:
@@ -209,21 +216,22 @@ def test_wrong_usage_and_setup_are_exit_status_2_with_a_message(
 
 
 def test_ctrl_c_finishes_what_is_in_flight_and_leaves_the_rest_pending(shell: Shell) -> None:
-    shell.register(10, 1800, 1400)
+    many = 150
+    shell.register_copies(many, 1800, 1400)
     process = shell.start()
     shell.wait_for("SELECT count(*) FROM image_run_items WHERE proxy_outcome IS NOT NULL")
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, output
-    assert "what is in flight ends" in output and "10 listed" in " ".join(output.split())
+    assert "what is in flight ends" in output and f"{many} listed" in " ".join(output.split())
     done = shell.count("SELECT count(*) FROM image_run_items WHERE proxy_outcome = 'proxied'")
-    assert 0 < done < 10
+    assert 0 < done < many
     # Whatever was begun is done: no claim is left, and there is one object for each proxy, and no more.
     assert shell.count("SELECT count(*) FROM image_claims") == 0
-    assert (len(shell.ground.objects()), shell.pending()) == (done, 10 - done)
+    assert (len(shell.ground.objects()), shell.pending()) == (done, many - done)
     assert not list(shell.ground.pictures.parent.glob("image-proxy-*"))
     code, shown = shell.run()
-    assert (code, shell.pending(), len(shell.ground.objects())) == (0, 0, 10), shown
+    assert (code, shell.pending(), len(shell.ground.objects())) == (0, 0, many), shown
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from include.catalog.browse_records import NewPreview
-from tests.catalog.making import new_proxy
+from tests.catalog.making import new_proxy, record_proxy
 from tests.web.conftest import BUCKET, Web
 from tests.web.test_single import Run
 
@@ -75,7 +75,7 @@ def test_the_proxy_s_bytes_come_from_s3_as_a_picture_and_nothing_else(web: Web) 
     run = Run(web, "bytes-1", file_id)
     content = b"\xff\xd8 a proxy, and <script> in it" * 5000
     uri = picture(web, "made/one.jpg", content)
-    web.catalog.record_proxy(run.run_id, run.claim(), file_id, _made(uri))
+    record_proxy(web.catalog, run.run_id, run.claim(), file_id, _made(uri))
     answer = web.get(f"/files/{file_id}/proxy", user="viewer")
     assert (answer.status_code, answer.content == content) == (200, True)
     assert answer.headers["content-type"] == "image/jpeg"
@@ -104,7 +104,7 @@ def test_what_s3_has_not_is_a_problem_without_addresses(web: Web) -> None:
         (page, f"s3://{BUCKET}/page.html", "html"),
     ):
         run = Run(web, f"gone-{file_id}", file_id)
-        web.catalog.record_proxy(run.run_id, run.claim(), file_id, _made(uri, format=format))
+        record_proxy(web.catalog, run.run_id, run.claim(), file_id, _made(uri, format=format))
         answer = web.get(f"/files/{file_id}/proxy")
         assert answer.status_code == 404, uri
         assert BUCKET not in answer.text

@@ -9,7 +9,7 @@ import pytest
 
 from include.catalog.errors import LeaseLost
 from include.catalog.records import Failure, RunPlan
-from tests.catalog.making import ANALYSE, PROXY, new_proxy
+from tests.catalog.making import ANALYSE, PROXY, new_proxy, record_proxy
 from tests.web.conftest import DAG_ID, ROOT, Web
 from tests.web.test_single import Run
 
@@ -109,7 +109,7 @@ def test_a_job_tells_how_far_it_is(web: Web) -> None:
     assert job(web, job_id)["total"] == 4
     run = Run(web, job_id, *ids)
     owner = run.claim()
-    web.catalog.record_proxy(run.run_id, owner, ids[0], new_proxy(uri="s3://proxies/a.jpg"))
+    record_proxy(web.catalog, run.run_id, owner, ids[0], new_proxy(uri="s3://proxies/a.jpg"))
     run.fail(ids[1])
     seen = job(web, job_id)
     assert (seen["total"], seen["done"], seen["failed"], seen["undecided"]) == (4, 1, 1, 2)
@@ -175,7 +175,7 @@ def test_cancelling_gives_images_back_and_keeps_what_is_decided(web: Web) -> Non
     job_id = started(web.post("/batch/image-proxy", json={"file_ids": [decided, open_]}))
     run = Run(web, job_id, decided, open_)
     owner = run.claim()
-    web.catalog.record_proxy(run.run_id, owner, decided, new_proxy(uri=f"s3://proxies/{decided}.jpg"))
+    record_proxy(web.catalog, run.run_id, owner, decided, new_proxy(uri=f"s3://proxies/{decided}.jpg"))
     answer = web.post(f"/batch/{job_id}/cancel")
     assert answer.status_code == 200
     seen = answer.json()
@@ -183,7 +183,7 @@ def test_cancelling_gives_images_back_and_keeps_what_is_decided(web: Web) -> Non
     assert seen["eta_seconds"] is None
     # The task that was at it may end what it is doing, but writes it no more, and others have the image at once.
     with pytest.raises(LeaseLost):
-        web.catalog.record_proxy(run.run_id, owner, open_, new_proxy(uri="s3://proxies/late.jpg"))
+        record_proxy(web.catalog, run.run_id, owner, open_, new_proxy(uri="s3://proxies/late.jpg"))
     assert web.get(f"/files/{open_}").json()["file"]["status"] == "pending"
     assert web.get(f"/files/{decided}").json()["file"]["status"] == "proxied"
     line = web.audit()[0]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from include.catalog.records import Failure, RunPlan, Stage
-from tests.catalog.making import ANALYSE, PROXY, analysis, call, kept, new_proxy
+from tests.catalog.making import ANALYSE, PROXY, analysis, call, kept, new_proxy, record_proxy
 from tests.web.conftest import DAG_ID, Web
 
 
@@ -29,7 +29,7 @@ class Run:
 
     def proxy(self, file_id: int, **changes: Any) -> None:
         uri = f"s3://proxies/{file_id}.jpg"
-        self.web.catalog.record_proxy(self.run_id, self.claim(), file_id, new_proxy(uri=uri, **changes))
+        record_proxy(self.web.catalog, self.run_id, self.claim(), file_id, new_proxy(uri=uri, **changes))
 
     def fail(self, file_id: int, code: str = "truncated", *, transient: bool = False) -> None:
         failure = Failure(code, "the file ends early", transient=transient)
@@ -78,7 +78,7 @@ def test_a_current_proxy_is_answered_at_once(web: Web) -> None:
 def test_a_kept_original_counts_as_done(web: Web) -> None:
     file_id = web.add()
     run = Run(web, "before-2", file_id)
-    web.catalog.record_proxy(run.run_id, run.claim(), file_id, kept(proxy_bytes=2_000_000))
+    record_proxy(web.catalog, run.run_id, run.claim(), file_id, kept(proxy_bytes=2_000_000))
     answer = web.post(f"/files/{file_id}/create-image-proxy").json()
     assert (answer["status"], answer["savings_percent"]) == ("kept", 0.0)
 
