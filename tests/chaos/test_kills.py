@@ -58,6 +58,21 @@ def test_a_celery_worker_with_all_its_tasks(books: Books, topology: Topology, sh
     assert figures["image_analyses:analysed"] == IMAGES
 
 
+def test_a_celery_worker_that_hangs_and_goes_on(books: Books, topology: Topology, shipment: Shipment) -> None:
+    """Nothing tells it from a dead one, so the other worker does its images. It wakes up in the middle of an image that
+    is not its own any more: what it still writes must count for nothing."""
+    restarts = len(topology.restarts)
+    run = books.trigger(shipment, batch_size=BATCH)
+    books.come_to(shipment, 4)
+    with topology.frozen("worker-1"):
+        runs = books.settle(shipment, run)
+        before = books.done(shipment)
+    topology.until(lambda: not list(_tasks(topology, "worker-1")), RUN_SECONDS, "the end of what woke up")
+    assert before == IMAGES
+    assert "worker-1" not in topology.restarts[restarts:]
+    balance("froze worker-1 with its tasks until others had done them", books, shipment, runs)
+
+
 def test_a_task_process(books: Books, topology: Topology, shipment: Shipment) -> None:
     """What the out-of-memory killer does to the process that holds a batch: its decode workers end with it."""
     run = books.trigger(shipment, batch_size=BATCH)
@@ -210,6 +225,14 @@ def _busy_decoder(topology: Topology, except_for: set[str]) -> tuple[psutil.Proc
 
 def _is_original(file: Any) -> bool:
     return "/image-proxy-" in file.path and file.mode == "r"
+
+
+def _tasks(topology: Topology, worker: str) -> Iterator[psutil.Process]:
+    """Processes of tasks that a Celery worker has started."""
+    for process in psutil.Process(topology.components[worker].pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "include.imaging.worker" in process.cmdline() or "airflow worker --" in " ".join(process.cmdline()):
+                yield process
 
 
 def _decoders(topology: Topology) -> Iterator[psutil.Process]:

@@ -306,6 +306,22 @@ class Topology:
         psutil.wait_procs(family, timeout=10)
 
     @contextlib.contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """One component stopped with all that it started, as on a machine that hangs; at the end of the block it goes
+        on as if no time had passed."""
+        main = psutil.Process(self.components[name].pid)
+        family = [main, *main.children(recursive=True)]
+        for process in family:
+            with contextlib.suppress(psutil.Error):
+                process.suspend()
+        try:
+            yield
+        finally:
+            for process in family:
+                with contextlib.suppress(psutil.Error):
+                    process.resume()
+
+    @contextlib.contextmanager
     def without(self, name: str) -> Iterator[None]:
         """One component killed, and started again at the end of the block."""
         self.kill(name, hold=True)
