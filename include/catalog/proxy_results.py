@@ -103,6 +103,7 @@ def _write(connection: Connection, run: Run, images: Sequence[_Made], now: datet
 def _any_refused_for_good(connection: Connection, run: Run, images: Sequence[_Made]) -> bool:
     p = image_proxies.c
     refused = exists().where(
+        p.file_id.in_([image.file_id for image in images]),  # by this SQLite seeks; by pairs alone it scans
         tuple_(p.file_id, p.content_version).in_([(image.file_id, image.content) for image in images]),
         p.recipe_version == run.key.recipe_version,
         and_(p.superseded_at.is_(None), p.status == Outcome.FAILED.value, p.next_try_at.is_(None)),
@@ -145,6 +146,7 @@ def _write_proxies(
     """The new current rows, their ids by image; the ones before are marked superseded."""
     p, recipe = image_proxies.c, run.key.recipe_version
     former = update(image_proxies).where(
+        p.file_id.in_([image.file_id for image in images]),  # by this SQLite seeks; by pairs alone it scans
         tuple_(p.file_id, p.content_version).in_([(image.file_id, image.content) for image in images]),
         p.recipe_version == recipe,
         p.superseded_at.is_(None),

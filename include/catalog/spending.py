@@ -42,8 +42,9 @@ def reserve(
         _take_lock(connection)
         now = store.now()
         for limit in limits:
-            spent = _spent(connection, limit.run_id, limit.since, None)
+            # In this order: an answer that is written between the two counts twice, not never.
             reserved = _reserved(connection, limit.run_id, image_claims.c.file_id != file_id, now)
+            spent = _spent(connection, limit.run_id, limit.since, None)
             if spent + reserved + usd > limit.usd + ROUNDING_USD:
                 return limit
         claim = held_by(connection, file_id)
@@ -66,8 +67,8 @@ def set_aside(
         _take_lock(connection)
         now = store.now()
         for limit in limits:
-            gone = _spent(connection, limit.run_id, limit.since, None)
-            gone += _reserved(connection, limit.run_id, claim.owner != owner, now)
+            gone = _reserved(connection, limit.run_id, claim.owner != owner, now)  # first, as in `reserve`
+            gone += _spent(connection, limit.run_id, limit.since, None)
             if gone + count * usd_each > limit.usd + ROUNDING_USD:
                 count, reached = max(0, int((limit.usd + ROUNDING_USD - gone) / usd_each)), limit
         connection.execute(
