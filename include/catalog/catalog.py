@@ -180,6 +180,10 @@ class Catalog:
         """Raises LeaseLost when the image is not the owner's any more."""
         claims.require_held(self._store, owner, file_id)
 
+    def count_leased(self, owner: str) -> int:
+        """How many images `owner` holds under a lease that has not run out."""
+        return claims.count_leased(self._store, owner)
+
     def release(self, owner: str) -> int:
         """Gives back all that `owner` holds; returns how many."""
         return claims.release(self._store, owner)
@@ -251,11 +255,11 @@ class Catalog:
         return spending.reserve(self._store, owner, file_id, usd, limits)
 
     def set_aside(
-        self, owner: str, file_ids: Sequence[int], usd_each: float, limits: Sequence[SpendingLimit]
+        self, owner: str, costs: Mapping[int, float], limits: Sequence[SpendingLimit]
     ) -> tuple[int, SpendingLimit | None]:
-        """Sets a batch job's projected costs aside, of as many images as the limits pay for; returns how many, and the
-        limit that pays for no more."""
-        return spending.set_aside(self._store, owner, file_ids, usd_each, limits)
+        """Sets a batch job's projected costs (US dollars by file id) aside, of as many images as the limits pay for;
+        returns how many, and the limit that pays for no more."""
+        return spending.set_aside(self._store, owner, costs, limits)
 
     def reserved_usd(self, *, but_run: str | None = None) -> float:
         """US dollars that are set aside for requests and batch jobs in flight, without those of one run."""

@@ -10,7 +10,21 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, literal, not_, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    delete,
+    exists,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from include.catalog.errors import LeaseLost, SourceRowGone
 from include.catalog.records import ClaimedBatch, Outcome, ProxyRecord, Stage, WorkItem
@@ -90,6 +104,13 @@ def require_held(store: Store, owner: str, file_id: int) -> None:
         holder = connection.scalar(select(image_claims.c.owner).where(image_claims.c.file_id == file_id))
     if holder != owner:
         raise LeaseLost(file_id, owner, holder)
+
+
+def count_leased(store: Store, owner: str) -> int:
+    """How many images `owner` holds under a lease that has not run out."""
+    leased = and_(image_claims.c.owner == owner, image_claims.c.lease_until > store.now())
+    with store.reading() as connection:
+        return connection.scalar(select(func.count()).select_from(image_claims).where(leased)) or 0
 
 
 def release(store: Store, owner: str) -> int:

@@ -5,8 +5,10 @@ A request's cost is what was paid; on the stand-in, which bills nothing, what it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate, islice
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select, text, update
 
@@ -55,29 +57,39 @@ def reserve(
 
 
 def set_aside(
-    store: Store, owner: str, file_ids: Sequence[int], usd_each: float, limits: Sequence[SpendingLimit]
+    store: Store, owner: str, costs: Mapping[int, float], limits: Sequence[SpendingLimit]
 ) -> tuple[int, SpendingLimit | None]:
-    """Set `usd_each` aside on the owner's claims of images whose answers come much later (a batch job's), in their
-    order, as many as the limits pay for; return how many, and the limit that pays for no more.
+    """Set each image's projected cost (US dollars by file id) aside on the owner's claims of images whose answers come
+    much later (a batch job's), in their order, as many as the limits pay for; return how many, and the limit that pays
+    for no more.
 
     Under the same lock as `reserve`. What the owner has set aside before is replaced. Each ends with its claim.
     """
-    claim, count, reached = image_claims.c, len(file_ids), None
+    claim, count, reached = image_claims.c, len(costs), None
     with store.writing() as connection:
         _take_lock(connection)
         now = store.now()
         for limit in limits:
             gone = _reserved(connection, limit.run_id, claim.owner != owner, now)  # first, as in `reserve`
             gone += _spent(connection, limit.run_id, limit.since, None)
-            if gone + count * usd_each > limit.usd + ROUNDING_USD:
-                count, reached = max(0, int((limit.usd + ROUNDING_USD - gone) / usd_each)), limit
+            sums = list(accumulate(islice(costs.values(), count), initial=gone))
+            if sums[-1] > limit.usd + ROUNDING_USD:
+                count, reached = max(0, bisect_right(sums, limit.usd + ROUNDING_USD) - 1), limit
         connection.execute(
             select(claim.file_id).where(claim.owner == owner).order_by(claim.file_id).with_for_update()
         ).all()
-        for ids in chunks(file_ids[:count]):
-            mine = and_(claim.owner == owner, claim.file_id.in_(ids))
-            connection.execute(update(image_claims).where(mine).values(reserved_usd=usd_each))
+        for usd, file_ids in _by_cost(costs, count).items():  # a model has a handful of prices: few statements
+            for ids in chunks(file_ids):
+                mine = and_(claim.owner == owner, claim.file_id.in_(ids))
+                connection.execute(update(image_claims).where(mine).values(reserved_usd=usd))
     return count, reached
+
+
+def _by_cost(costs: Mapping[int, float], count: int) -> dict[float, list[int]]:
+    grouped: dict[float, list[int]] = {}
+    for file_id, usd in islice(costs.items(), count):
+        grouped.setdefault(usd, []).append(file_id)
+    return grouped
 
 
 def reserved_usd(store: Store, *, but_run: str | None = None) -> float:

@@ -32,9 +32,10 @@ from include.nova.batch import (
 )
 from include.nova.errors import failure_of
 from include.pipeline.batch_answers import RECORDS_FILE, JobAnswers, copy_uri
-from include.pipeline.batch_plan import project_batch
+from include.pipeline.batch_plan import TIER
 from include.pipeline.batches import RunCancelled, skip, skip_busy
 from include.pipeline.params import PipelineParams, parse_params
+from include.pipeline.plan import projected_costs
 from include.pipeline.prompting import prompt_of
 from include.pipeline.settings import Settings
 from include.pipeline.spending import limits_of, message_of
@@ -98,6 +99,8 @@ class BatchInference:
         job = self.catalog.latest_job(run_id, batch_id)
         if job is None or job.state is JobState.REFUSED or (job.state is JobState.JOINED and job.status == FAILED):
             job = self._store(run_id, batch_id, 1 if job is None else job.number + 1)
+        if job.state is JobState.STARTING:
+            job = self._unless_lapsed(job)
         if job.state is JobState.PREPARING:
             job = self._prepare(job)
         if job.state is JobState.STARTING:
@@ -140,15 +143,16 @@ class BatchInference:
         """Have the limits count what the job will cost while it is answered; return the images that they pay for now.
         Another run, planned at the same moment, may have taken the money since: then the rest is pending again."""
         params = self._params(job)
-        each = project_batch([item.image for item in items], params, self.settings).cost_usd_estimated / len(items)
-        limits = limits_of(params, self.settings, job.run_id, self.catalog.now()) if each else ()
-        ids = [item.image.file_id for item in items]
-        count, reached = self.catalog.set_aside(job.owner, ids, each, limits)
+        usd = projected_costs([item.image for item in items], params, self.settings, TIER)
+        costs = {item.image.file_id: each for item, each in zip(items, usd, strict=True)}
+        limits = limits_of(params, self.settings, job.run_id, self.catalog.now()) if any(usd) else ()
+        count, reached = self.catalog.set_aside(job.owner, costs, limits)
         if reached is not None:
-            log.warning("%s: %d of %d images are left for a later run", message_of(reached), len(ids) - count, len(ids))
-            for file_id in ids[count:]:
+            left, why = items[count:], message_of(reached)
+            log.warning("%s: %d of %d images are left for a later run", why, len(left), len(items))
+            for item in left:
                 self.catalog.record_return(
-                    job.run_id, job.owner, file_id, Stage.ANALYSE, code=reached.code, message=message_of(reached)
+                    job.run_id, job.owner, item.image.file_id, Stage.ANALYSE, code=reached.code, message=why
                 )
         return items[:count]
 
@@ -220,6 +224,16 @@ class BatchInference:
                 self.catalog.record_failure(job.run_id, job.owner, file_id, Stage.ANALYSE, failure)
             return None
         return proxy, uri
+
+    def _unless_lapsed(self, job: BatchJob) -> BatchJob:
+        """A job that nobody came back to in time is prepared anew, unless Bedrock has it: since its leases ran out
+        others may have done its images, and spent its money."""
+        if self.catalog.count_leased(job.owner) == job.records:
+            return job
+        arn = self._find(job)
+        if arn is not None:
+            return self.catalog.move_job(job, JobState.WAITING, job_arn=arn, status="Submitted")
+        return self.catalog.move_job(job, JobState.PREPARING)
 
     def _start(self, job: BatchJob) -> BatchJob:
         """Ask Bedrock for the job. Asked again with the same token it gives the job that it has."""

@@ -74,8 +74,9 @@ def budget_left(catalog: Catalog, limits: Sequence[SpendingLimit], run_id: str) 
 
 
 def _gone(catalog: Catalog, limit: SpendingLimit, run_id: str) -> float:
-    spent = catalog.spent_usd(run_id=limit.run_id, since=limit.since)
-    return spent if limit.run_id else spent + catalog.reserved_usd(but_run=run_id)
+    # In this order: an answer that is written between the two counts twice, not never.
+    reserved = 0.0 if limit.run_id else catalog.reserved_usd(but_run=run_id)
+    return reserved + catalog.spent_usd(run_id=limit.run_id, since=limit.since)
 
 
 def why_pending(figures: RunFigures) -> str | None:
@@ -127,8 +128,9 @@ class DayGuard:
         if limit is None:
             return None
         narrowed = self._settled.narrowed(limit, now)
-        spent = self._catalog.spent_usd(since=narrowed.since) + self._catalog.reserved_usd()
-        return limit if spent + usd > narrowed.usd + ROUNDING_USD else None
+        reserved = self._catalog.reserved_usd()  # first: see _gone
+        spent = self._catalog.spent_usd(since=narrowed.since)
+        return limit if reserved + spent + usd > narrowed.usd + ROUNDING_USD else None
 
 
 class _Settled:

@@ -87,12 +87,26 @@ def test_a_batch_job_sets_aside_what_is_left_of_a_limit_whoever_comes_at_once(ca
     jobs = [Worker(catalog, "run", PROXY, batch_id) for batch_id in (0, 1)]
 
     def set_aside(job: Worker) -> tuple[int, SpendingLimit | None]:
-        return catalog.set_aside(job.owner, job.held, 1.0, [WHOLE])
+        return catalog.set_aside(job.owner, dict.fromkeys(job.held, 1.0), [WHOLE])
 
     with ThreadPoolExecutor(2) as threads:
         assert sorted(threads.map(set_aside, jobs), key=lambda one: one[0]) == [(1, WHOLE), (4, None)]
     assert catalog.reserved_usd() == 5.0
     assert sorted(count for count, _ in map(set_aside, jobs)) == [1, 4], "asked again, a job has what it had"
+
+
+def test_a_batch_job_is_cut_where_its_own_images_pass_the_limit_not_at_their_mean(catalog: Catalog) -> None:
+    """Some models bill by size: the large ones may come first."""
+    catalog.store_plan(plan("run", add(catalog, 4)))
+    job = Worker(catalog, "run", PROXY)
+    costs = dict(zip(job.held, (3.0, 2.0, 0.5, 0.1), strict=True))
+    assert catalog.set_aside(job.owner, costs, [WHOLE, SpendingLimit("tighter", 4.0)]) == (
+        1,
+        SpendingLimit("tighter", 4.0),
+    )
+    assert catalog.reserved_usd() == 3.0
+    assert catalog.set_aside(job.owner, costs, [WHOLE]) == (2, WHOLE), "to the cent"
+    assert catalog.set_aside(job.owner, dict.fromkeys(job.held, 0.0), [WHOLE]) == (4, None)
 
 
 def test_a_runs_limit_is_its_own_and_the_days_begins_at_midnight(catalog: Catalog, clock: Clock) -> None:

@@ -327,6 +327,26 @@ def test_a_throttled_start_is_asked_for_again_and_the_images_stay_held(small: Si
     assert small.jobs_at_bedrock() == 1
 
 
+def test_a_start_that_comes_back_after_its_leases_is_prepared_anew(small: Site) -> None:
+    """Others may have done the job's images meanwhile: to start it as it was would pay for them twice."""
+    throttled = Forced(operation="CreateModelInvocationJob", error="ThrottlingException", times=2)
+    small.stand_in.change(forced=(throttled,))
+    ids = small.backlog.add(good=24)
+    small.plan("first")
+    with pytest.raises(BatchNotStarted):
+        small.inference().go_on(small.run_id, 0)
+    late = small.catalog.latest_job(small.run_id, 0)
+    assert late is not None
+    assert (late.state, late.records) == (JobState.STARTING, 24)
+    small.catalog.renew(late.owner, -1)
+    small.plan("second", {"file_ids": ids[:12]})
+    assert small.finish().status == "Completed"
+    small.run_id = late.run_id
+    job = small.finish()
+    assert (job.number, job.records, small.outcomes()) == (1, 12, {"analysed": 12, "skipped": 12})
+    assert set(Counter(call.record_id for call in small.stand_in.calls()).values()) == {1}
+
+
 def test_too_many_jobs_at_once_is_no_failure(small: Site) -> None:
     rule = Forced(operation="CreateModelInvocationJob", error="ServiceQuotaExceededException", times=1)
     small.stand_in.change(forced=(rule,))
@@ -368,7 +388,11 @@ def test_killed_before_the_start_prepares_again_under_the_same_token(
     assert small.outcomes() == {"analysed": 12}
 
 
-def test_killed_right_after_the_start_finds_the_job_by_its_token(small: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("lapsed", [False, True])
+def test_killed_right_after_the_start_finds_the_job_by_its_token(
+    small: Site, monkeypatch: pytest.MonkeyPatch, *, lapsed: bool
+) -> None:
+    """Also when nobody came back before the leases had run out: Bedrock has it, so it is not prepared anew."""
     small.backlog.add(good=12)
     small.plan()
     real = Catalog.move_job
@@ -383,6 +407,10 @@ def test_killed_right_after_the_start_finds_the_job_by_its_token(small: Site, mo
         with pytest.raises(KeyboardInterrupt):
             small.inference().go_on(small.run_id, 0)
     assert (small.jobs_at_bedrock(), small.pending()) == (1, 0)
+    if lapsed:
+        job = small.catalog.latest_job(small.run_id, 0)
+        assert job is not None
+        small.catalog.renew(job.owner, -1)
     small.finish()
     assert small.jobs_at_bedrock() == 1
     assert small.outcomes() == {"analysed": 12}
