@@ -107,8 +107,12 @@ class Component:
 class Topology:
     """The running deployment, and what a test needs to look at it and to break it."""
 
-    def __init__(self, folder: Path, overrides: Mapping[str, str] = ENV_OVERRIDES) -> None:
+    def __init__(
+        self, folder: Path, overrides: Mapping[str, str] = ENV_OVERRIDES, *, through_proxy: bool = True
+    ) -> None:
+        """``through_proxy``: whether S3 is behind `S3Proxy`. A benchmark does without: that takes CPU of its own."""
         self.folder = folder
+        self._through_proxy = through_proxy
         self._overrides = overrides
         # Not below the test's folder: each start of pytest closes that to every user but its own.
         self._database = Path(tempfile.mkdtemp(prefix="pg"))
@@ -137,10 +141,14 @@ class Topology:
         """Return a value of the compose file as it is true here."""
         for name, port in PORTS.items():
             text = text.replace(f"{name}:{port}", f"127.0.0.1:{self.ports[name]}")
-        text = text.replace("s3:8333", f"127.0.0.1:{self.proxy.port}").replace("/opt/airflow", str(self._image))
+        text = text.replace("s3:8333", f"127.0.0.1:{self._s3_port}").replace("/opt/airflow", str(self._image))
         if text == "0.0.0.0":  # noqa: S104
             return "127.0.0.1"
         return str(self.ports[service]) if service in PORTS and text == str(PORTS[service]) else text
+
+    @property
+    def _s3_port(self) -> int:
+        return self.proxy.port if self._through_proxy else int(self.s3.endpoint_url.rpartition(":")[2])
 
     def environment(self, service: ComposeService) -> dict[str, str]:
         """Return the whole environment of one service's process: the compose file's, the image's, and PATH."""
