@@ -80,6 +80,7 @@ class Served:
     original: ImageInfo
     reason: str | None = None
     preview: Preview | None = None
+    seconds: float | None = None  # in the decode worker; None where it gave up
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +189,10 @@ class _OneImage:
             with timed(self.stage.metrics, "proxy.check"):
                 _check_content(image, source, own_table=settings.table_mapping is None)
                 pixels = self._pixels(image, source)
-            with timed(self.stage.metrics, "proxy.resize"), self.budget.hold(pixels):
+            ready = time.monotonic()
+            with self.budget.hold(pixels):
                 served = self._serve(source, output, wanted)
+            self._tell_resize(served, time.monotonic() - ready)
             with timed(self.stage.metrics, "proxy.upload"):
                 uri, uploaded, sha256 = self._store(image, served)
             proxy = NewProxy(
@@ -221,6 +224,12 @@ class _OneImage:
             if source.temporary:
                 source.path.unlink(missing_ok=True)
 
+    def _tell_resize(self, served: Served, elapsed: float) -> None:
+        """What the decode worker took, and apart from it how long the image waited for one and for its pixels' turn."""
+        seconds = elapsed if served.seconds is None else served.seconds
+        self.stage.metrics.timing("proxy.resize", seconds)
+        self.stage.metrics.timing("proxy.wait", elapsed - seconds)
+
     def _pixels(self, image: SourceImage, source: LocalSource) -> int:
         """How many pixels there are to decode: as registered, or as the file says where nobody wrote it down."""
         if image.resolution_width and image.resolution_height:
@@ -239,12 +248,13 @@ class _OneImage:
             info = self.workers.inspect(source.path)
             if not _may_keep(info, keep_original):
                 raise
-            return _kept(source, info, error.code, self.previews.alone(source, wanted))
+            preview = self.previews.alone(source, wanted)
+            return _kept(source, info, reason=error.code, preview=preview)
         info, may_keep = result.original, _may_keep(result.original, keep_original)
         if may_keep and result.action == "stripped":  # it decodes, and there was nothing to change
-            return _kept(source, info, None, result.preview)
+            return _kept(source, info, preview=result.preview, seconds=result.seconds)
         if may_keep and result.proxy_size_bytes >= source.size_bytes:
-            return _kept(source, info, "proxy_larger", result.preview)
+            return _kept(source, info, reason="proxy_larger", preview=result.preview, seconds=result.seconds)
         return _proxied(output, result)
 
     def _store(self, image: SourceImage, served: Served) -> tuple[str, int, str | None]:
@@ -304,10 +314,26 @@ def _may_keep(info: ImageInfo, keep_original: str) -> bool:
     return keep_original == "always" or info.clean
 
 
-def _kept(source: LocalSource, info: ImageInfo, reason: str | None, preview: Preview | None) -> Served:
-    return Served(source.path, Outcome.KEPT, "kept", info.format, (info.width, info.height), info, reason, preview)
+def _kept(
+    source: LocalSource,
+    info: ImageInfo,
+    *,
+    preview: Preview | None,
+    reason: str | None = None,
+    seconds: float | None = None,
+) -> Served:
+    size = (info.width, info.height)
+    return Served(source.path, Outcome.KEPT, "kept", info.format, size, info, reason, preview, seconds)
 
 
 def _proxied(output: Path, result: ProxyResult) -> Served:
-    size = result.proxy_dimensions
-    return Served(output, Outcome.PROXIED, result.action, result.format, size, result.original, preview=result.preview)
+    return Served(
+        output,
+        Outcome.PROXIED,
+        result.action,
+        result.format,
+        result.proxy_dimensions,
+        result.original,
+        preview=result.preview,
+        seconds=result.seconds,
+    )
