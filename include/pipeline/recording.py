@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GROUP_SECONDS: Final = 0.25  # how long the first of a group waits for others
+GROUP_SECONDS: Final = 1.0  # how long the first of a group waits for others
 GROUP_IMAGES: Final = 32  # then it waits no longer
 _END: Final = None
 
