@@ -39,10 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
         ("what breaks first", found.bottleneck),
         ("days for all", f"{found.days:,.2f}"),
         ("proxies in S3", f"{found.proxy_bytes / 1e9:,.1f} GB"),
+        ("previews in S3", f"{found.preview_bytes / 1e9:,.1f} GB"),
         ("originals not stored there", f"{archive.images * archive.original_bytes / 1e9:,.1f} GB"),
         ("catalog", f"{found.catalog_bytes / 1e9:,.1f} GB"),
         ("S3 puts a second", f"{found.s3_puts_per_second:,.0f}"),
         (f"Nova, tier {archive.tier}", f"${found.cost_usd:,.2f}"),
+        ("S3, requests", f"${found.s3_usd:,.2f}"),
+        ("S3, storage a month", f"${found.s3_usd_month:,.2f}"),
     ):
         table.add_row(name, value)
     console.print(table)

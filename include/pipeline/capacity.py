@@ -18,10 +18,13 @@ from include.pipeline.plan import (
     SECONDS_PER_FILE,
     SECONDS_PER_MEGAPIXEL,
 )
+from include.savings import storage_price
 
-# The DAG's share of the bare core's rate while it works, on two cores that also run Airflow, the S3 server and the
-# catalog: benchmarks/results/pipeline_rate.md. Where those are elsewhere, it is more.
+# What a worker's cores make of the bare core's rate while a task works, with S3 server, databases and the rest of
+# Airflow on other cores: Celery's, apart, in benchmarks/results/pipeline_rate.md.
 DAG_EFFICIENCY = 0.63
+# Of a run: tasks that come one after another before its first image and behind its last (the same page).
+RUN_SECONDS = 8.0
 # Scheduling of one mapped task with LocalExecutor on two cores; one scheduler does one after the other.
 TASK_SECONDS = 0.45
 TASKS_A_BATCH = 2
@@ -29,6 +32,9 @@ TASKS_A_BATCH = 2
 # runs, attempts and previews are not in it: about 900 more, estimated by the size of their rows.
 CATALOG_BYTES_PER_IMAGE = 2500
 PUTS_AN_IMAGE = 2  # its proxy, and the preview that the pages show
+# Of the eight photographs of benchmarks/pipeline_runs.py at the default PREVIEW_SIDE. Smooth pictures take less.
+PREVIEW_BYTES = 40_000
+USD_A_PUT = 0.005 / 1000  # S3 Standard, us-east-1; with the date and the page of include/savings/storage_price.json
 SECONDS_A_DAY = 86_400
 
 
@@ -41,8 +47,9 @@ class Archive:
     height: int = 3000
     original_bytes: int = 4_000_000
     workers: int = 1
-    cores_per_worker: int = 2
-    nova_in_flight: int = 32  # over all tasks: the slots of the pool
+    cores_per_worker: int = 2  # all of them for one task's decode workers
+    run_limit: int = 10_000
+    nova_in_flight: int = 16  # over all tasks: the slots of the pool, or what so many tasks as run keep in flight
     nova_seconds: float = 2.0
     requests_per_minute: int = 400
     tokens_per_minute: int = 4_000_000
@@ -66,8 +73,11 @@ class Capacity:
     days: float
     bottleneck: str
     proxy_bytes: float
+    preview_bytes: float
     catalog_bytes: float
-    cost_usd: float
+    cost_usd: float  # Nova's
+    s3_usd: float  # PUT requests, once
+    s3_usd_month: float  # storage of proxies and previews
     s3_puts_per_second: float
 
 
@@ -81,7 +91,6 @@ def capacity_of(archive: Archive) -> Capacity:
     card = card_for(archive.model_id)
     processed = billed - card.billed_image_tokens(width, height) + card.processed_image_tokens(width, height)
     output = min(EXPECTED_OUTPUT_TOKENS, prompt.max_tokens)
-    images_a_batch = BATCH_SECONDS / seconds
     asked = {
         "requests in flight": 3600 * archive.nova_in_flight / archive.nova_seconds,
         "requests a minute": 60.0 * archive.requests_per_minute,
@@ -89,12 +98,14 @@ def capacity_of(archive: Archive) -> Capacity:
         "tokens a minute": 60.0 * archive.tokens_per_minute / (processed + prompt.max_tokens),
     }
     rates = {
-        "cores": 3600 * archive.workers * archive.cores_per_worker * DAG_EFFICIENCY / seconds,
-        "scheduler": 3600 * images_a_batch / (TASK_SECONDS * TASKS_A_BATCH),
+        "cores": _proxies_per_hour(archive, seconds),
+        "scheduler": 3600 * (BATCH_SECONDS / seconds) / (TASK_SECONDS * TASKS_A_BATCH),
         **(dict.fromkeys(asked, math.inf) if archive.tier == "batch" else asked),
     }
     bottleneck = min(rates, key=lambda name: rates[name])
     hours = archive.images / rates[bottleneck]
+    proxy_bytes = archive.images * width * height * ASSUMED_BYTES_PER_PIXEL
+    preview_bytes = float(archive.images * PREVIEW_BYTES)
     return Capacity(
         proxies_per_hour=rates["cores"],
         scheduler_per_hour=rates["scheduler"],
@@ -103,8 +114,19 @@ def capacity_of(archive: Archive) -> Capacity:
         tokens_quota_per_hour=rates["tokens a minute"],
         days=hours / 24,
         bottleneck=bottleneck,
-        proxy_bytes=archive.images * width * height * ASSUMED_BYTES_PER_PIXEL,
+        proxy_bytes=proxy_bytes,
+        preview_bytes=preview_bytes,
         catalog_bytes=float(archive.images * CATALOG_BYTES_PER_IMAGE),
         cost_usd=archive.images * cost_usd(archive.model_id, archive.tier, billed, output),
+        s3_usd=archive.images * PUTS_AN_IMAGE * USD_A_PUT,
+        s3_usd_month=storage_price().usd_month(round(proxy_bytes + preview_bytes)),
         s3_puts_per_second=math.ceil(PUTS_AN_IMAGE * rates[bottleneck] / 3600),
     )
+
+
+def _proxies_per_hour(archive: Archive, seconds: float) -> float:
+    """One full run after another: more workers than a run has batches are idle, and so are all between two runs."""
+    batches = math.ceil(archive.run_limit * seconds / BATCH_SECONDS)
+    cores = min(archive.workers, batches) * archive.cores_per_worker
+    working = archive.run_limit * seconds / (cores * DAG_EFFICIENCY)
+    return 3600 * archive.run_limit / (working + RUN_SECONDS)
