@@ -38,7 +38,7 @@ def reading_catalog(url: str) -> Iterator[Catalog]:
 
     from include.catalog.catalog import Catalog
     from include.catalog.engine import create_catalog_engine
-    from include.catalog.migrate import require_migrated
+    from include.catalog.schema_version import require_migrated
 
     engine = create_catalog_engine(url)
     try:
@@ -61,7 +61,7 @@ class Connections:
         """Return the catalog. Raises `CatalogError` or SQLAlchemy's errors."""
         from include.catalog.adoption import require_mapping
         from include.catalog.catalog import Catalog
-        from include.catalog.migrate import require_migrated
+        from include.catalog.schema_version import require_migrated
 
         require_migrated(self._engine)
         require_mapping(self._engine, self._settings.table_mapping)
@@ -101,7 +101,7 @@ class Connections:
         if _has_connection(self._settings.aws_conn_id):
             _find_hooks()
             from airflow.sdk.exceptions import AirflowFailException
-            from image_proxy.hooks import nova_hook
+            from image_proxy.hooks.nova import nova_hook
 
             try:
                 return nova_hook(self._settings, self._model_id).conn

@@ -82,7 +82,7 @@ class DeploymentCheck:
 
     def _catalog(self) -> str:
         from include.catalog.adoption import require_mapping
-        from include.catalog.migrate import require_migrated
+        from include.catalog.schema_version import require_migrated
 
         engine = self.engine()
         try:

@@ -81,7 +81,7 @@ class CheckOperator(_CheckOperator):
 
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-        from image_proxy.hooks import nova_hook
+        from image_proxy.hooks.nova import nova_hook
         from include.pipeline.deployment_check import CheckFailed, DeploymentCheck
 
         settings, model_id = self.settings(), self.values(context)["model_id"]

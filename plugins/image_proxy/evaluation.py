@@ -30,7 +30,7 @@ class PlanEvaluationOperator(CatalogOperator):
     ui_color = "#e8f1fb"
 
     def execute(self, context: Context) -> dict[str, int]:
-        from image_proxy.hooks import nova_hook
+        from image_proxy.hooks.nova import nova_hook
         from include.nova import NovaError
         from include.pipeline.evaluation import NothingToEvaluate, plan_evaluation
         from include.pipeline.evaluation_params import parse_evaluation
@@ -76,7 +76,7 @@ class EvaluateProxiesOperator(CatalogOperator):
         self._stop: threading.Event | None = None
 
     def execute(self, context: Context) -> Mapping[str, int]:
-        from image_proxy.hooks import nova_hook
+        from image_proxy.hooks.nova import nova_hook
         from include.pipeline.analysis import NovaRefused
         from include.pipeline.evaluation import EvaluationStage, NothingToEvaluate, PromptChanged
 

@@ -58,7 +58,7 @@ class CatalogOperator(BaseOperator):
         return load_settings(**overrides)
 
     def catalog(self, settings: Settings) -> Catalog:
-        from image_proxy.hooks import CatalogHook
+        from image_proxy.hooks.catalog import CatalogHook
 
         with told_to_a_person():
             return CatalogHook(settings.catalog_conn_id).get_conn()
@@ -84,7 +84,6 @@ class PlanBatchesOperator(CatalogOperator):
     ui_color = "#e8f1fb"
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        from image_proxy.hooks import nova_hook
         from image_proxy.notifications import check_notifier
         from include.pipeline.plan import MadeOnRequest, plan_run
 
@@ -103,7 +102,7 @@ class PlanBatchesOperator(CatalogOperator):
                     params,
                     settings,
                     window_of(run.run_type, run.data_interval_start, run.data_interval_end, run.start_date),
-                    nova_endpoint=nova_hook(settings, params.model_id).endpoint if "analyse" in params.stages else None,
+                    nova_endpoint=self._nova_endpoint(settings, params),
                     max_batches=conf.getint("core", "max_map_length"),
                 )
         except MadeOnRequest as error:
@@ -114,6 +113,14 @@ class PlanBatchesOperator(CatalogOperator):
         run_id = identity_of(context).run_id
         batches = [{"run_id": run_id, "batch_id": batch.batch_id, "label": label_of(batch)} for batch in plan.batches]
         return batches + self._empty(run_id, catalog.mapped_batches(run_id) - len(batches))
+
+    def _nova_endpoint(self, settings: Settings, params: PipelineParams) -> str | None:
+        """Return who will answer; None for a run that makes proxies only."""
+        if "analyse" not in params.stages:
+            return None
+        from image_proxy.hooks.nova import nova_hook
+
+        return nova_hook(settings, params.model_id).endpoint
 
     def _empty(self, run_id: str, count: int) -> list[dict[str, Any]]:
         """Return batches without images, in place of those that an earlier planning of the run had.
@@ -275,12 +282,6 @@ class NovaAnalysisOperator(CatalogOperator):
         self._stop: threading.Event | None = None
 
     def execute(self, context: Context) -> dict[str, int]:
-        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
-        from image_proxy.hooks import nova_hook
-        from image_proxy.telemetry import AirflowMetrics
-        from include.pipeline.analysis import AnalysisStage
-
         _skip_empty(self.batch)
         self._stop = threading.Event()
         settings = self.settings()
@@ -288,6 +289,12 @@ class NovaAnalysisOperator(CatalogOperator):
         params = parse_params(catalog.run_params(self.batch["run_id"]))
         if "analyse" not in params.stages:
             raise AirflowSkipException("this run makes proxies only")
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+        from image_proxy.hooks.nova import nova_hook
+        from image_proxy.telemetry import AirflowMetrics
+        from include.pipeline.analysis import AnalysisStage
+
         nova, s3 = nova_hook(settings, params.model_id).conn, S3Hook(settings.aws_conn_id).conn
         slots, metrics = self.pool_slots, AirflowMetrics()
         stage = AnalysisStage(catalog, nova, s3, settings, params, slots, self._stop, metrics)

@@ -15,7 +15,8 @@ from include.catalog.adoption import MappingNotApplied, TableIsMapped, require_m
 from include.catalog.browse_records import FileFilter, ImageStatus
 from include.catalog.catalog import Catalog
 from include.catalog.mapping import InvalidMapping, read_mapping
-from include.catalog.migrate import downgrade, is_migrated, migrate
+from include.catalog.migrate import downgrade, migrate
+from include.catalog.schema_version import is_migrated
 from tests.catalog.conftest import Clock, Databases
 from tests.catalog.making import BOTH, FIRST_UPLOAD, PROXY, Worker, image, listed, plan, process
 from tests.catalog.test_migrate import differences

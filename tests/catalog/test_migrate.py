@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, select, text
 
 from include.catalog.engine import create_catalog_engine
 from include.catalog.errors import NotMigrated
-from include.catalog.migrate import VERSION_TABLE, downgrade, is_migrated, main, migrate, ours, require_migrated
+from include.catalog.migrate import downgrade, main, migrate, ours
+from include.catalog.schema_version import MIGRATIONS, VERSION_TABLE, is_migrated, known_revisions, require_migrated
 from include.catalog.tables import current_image_analyses, metadata
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +61,12 @@ def test_down_and_up_again_beside_tables_of_others(empty_engine: Engine) -> None
     assert is_migrated(empty_engine)
     with empty_engine.connect() as connection:
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "theirs"
+
+
+def test_files_of_migrations_are_named_after_their_revisions_in_order() -> None:
+    """A task compares by names: to load the migrations would cost each of them Alembic's import."""
+    scripts = list(ScriptDirectory(str(MIGRATIONS)).walk_revisions())
+    assert known_revisions() == [script.revision for script in reversed(scripts)]
 
 
 def test_two_processes_may_migrate_at_once(empty_engine: Engine) -> None:

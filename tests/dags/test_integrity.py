@@ -73,6 +73,15 @@ def test_parsing_the_dag_loads_nothing_heavy() -> None:
     assert "include.pipeline.params" in added  # the DAG really was imported
 
 
+def test_a_task_that_asks_the_catalog_only_loads_nothing_of_aws_or_alembic() -> None:
+    """A run has five such tasks, each in a process of its own: half a second of CPU each."""
+    baseline = modules_after("from airflow.sdk import dag, task_group; import image_proxy_pipeline")
+    asks = "import image_proxy_pipeline, image_proxy.hooks.catalog, include.catalog.catalog, include.pipeline.gate"
+    added = modules_after(f"{asks}, include.catalog.schema_version, include.pipeline.summary") - baseline
+    assert {module for module in added if module.split(".")[0] in ("alembic", "boto3", "botocore", "PIL")} == set()
+    assert "include.catalog.schema_version" in added
+
+
 def test_what_the_plugin_scan_executes_is_one_light_file() -> None:
     assert [path.name for path in (ROOT / "plugins").glob("*.py")] == ["image_proxy_plugin.py"]
     assert (ROOT / "plugins" / ".airflowignore").read_text().split() == ["image_proxy/"]

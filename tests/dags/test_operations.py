@@ -9,7 +9,7 @@ import pytest
 
 from include.catalog.engine import create_catalog_engine
 from include.catalog.mapping import InvalidMapping
-from include.catalog.migrate import is_migrated
+from include.catalog.schema_version import is_migrated
 from include.pipeline.check_params import CHECKS
 from tests.dags.conftest import ROOT, Deployment, photograph
 from tests.dags.test_integrity import HEAVY, modules_after
@@ -66,7 +66,7 @@ def test_a_mapped_column_that_is_missing_is_named_before_any_work(
     deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every task begins with this hook."""
-    from image_proxy.hooks import CatalogHook
+    from image_proxy.hooks.catalog import CatalogHook
 
     mapping = tmp_path / "mapping.toml"
     names = ("id", "uri", "media_type", "size_bytes", "uploaded_at")

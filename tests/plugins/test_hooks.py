@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk.exceptions import AirflowFailException
-from image_proxy.hooks import CatalogHook, NovaHook, nova_hook
+from image_proxy.hooks.catalog import CatalogHook
+from image_proxy.hooks.nova import NovaHook, nova_hook
 from sqlalchemy import text
 
 from include.catalog.engine import create_catalog_engine

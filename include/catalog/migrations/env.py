@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 
-from include.catalog.migrate import VERSION_TABLE, ours
+from include.catalog.migrate import ours
+from include.catalog.schema_version import VERSION_TABLE
 from include.catalog.tables import metadata
 
 context.configure(

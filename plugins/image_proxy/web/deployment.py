@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from airflow.exceptions import AirflowNotFoundException
 from fastapi import Depends
 
-from image_proxy.hooks import CatalogHook
+from image_proxy.hooks.catalog import CatalogHook
 from image_proxy.web.problems import Problem
 from include.catalog.catalog import Catalog
 from include.pipeline.settings import Settings, load_settings
