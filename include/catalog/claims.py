@@ -35,8 +35,10 @@ from include.catalog.store import (
     analysis_key,
     chunks,
     is_source,
+    let_idle,
     proxy_key,
     source_image,
+    tried_again,
     upsert,
 )
 from include.catalog.tables import files, image_analyses, image_claims, image_proxies, image_run_items
@@ -61,6 +63,7 @@ class _Try:
     lock: bool  # rows of `files` may be locked: they are ours
 
 
+@tried_again
 def claim_batch(
     store: Store, run_id: str, batch_id: int, stage: Stage, *, owner: str, lease_seconds: float
 ) -> ClaimedBatch:
@@ -71,9 +74,11 @@ def claim_batch(
     held, so an answer written by the holder before is always seen.
 
     Tasks that claim at the same moment do not wait for each other: an image that another is just claiming counts as
-    busy (`SKIP LOCKED`; on SQLite there is one writer at a time).
+    busy (`SKIP LOCKED`; on SQLite there is one writer at a time). So does one that a frozen worker is just claiming:
+    its rows are let go after half a lease, a minute at most, so that its task's retry, which comes later, finds them.
     """
     with store.writing() as connection:
+        let_idle(connection, lease_seconds / 2)
         now = store.now()  # not before: a writer may have waited here for the one that it follows
         run = load_run(connection, run_id)
         skip_gone(connection, [image_run_items.c.run_id == run_id, image_run_items.c.batch_id == batch_id], now)

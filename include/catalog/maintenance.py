@@ -223,7 +223,7 @@ def _below(uri: ColumnElement[str], base: str) -> ColumnElement[bool]:
 
 
 def _streamed(store: Store, query: Any, uri: ColumnElement[str]) -> Iterator[Any]:
-    with store.reading() as connection:
+    with store.streaming() as connection:
         name = "C" if connection.dialect.name == "postgresql" else "BINARY"
         ordered = query.order_by(with_collation(uri, name))
         yield from connection.execution_options(yield_per=PAGE).execute(ordered)

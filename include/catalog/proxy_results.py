@@ -19,7 +19,7 @@ from include.catalog.errors import UnknownImages
 from include.catalog.previews import write_previews
 from include.catalog.records import MadeProxy, NewProxy, Outcome, RecordedProxies, Stage
 from include.catalog.runs import Run, load_run
-from include.catalog.store import Store, is_source, upsert
+from include.catalog.store import Store, is_source, tried_again, upsert
 from include.catalog.tables import (
     files,
     image_attempts,
@@ -46,6 +46,7 @@ class _Made:
         return self.made.proxy
 
 
+@tried_again
 def record_proxies(store: Store, run_id: str, owner: str, made: Sequence[MadeProxy]) -> RecordedProxies:
     """Proxies were stored, or originals kept. Each becomes the current one; the one before stays as history.
 
