@@ -1,6 +1,7 @@
 """Who works on which image: one row an image, with a lease, so that a killed owner's images come back by themselves.
 
-Everyone who locks several claims locks them in the order of their file ids; so on PostgreSQL nobody waits in a circle.
+Everyone who locks several claims locks them in the order of their file ids, and whoever locks rows of `files` too, or
+deletes them, locks those of the images first, in the same order; so on PostgreSQL nobody waits in a circle.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def renew(store: Store, owner: str, lease_seconds: float) -> frozenset[int]:
     """
     until = store.now() + timedelta(seconds=lease_seconds)
     with store.writing() as connection:
-        held = _lock(connection, image_claims.c.owner == owner)
+        held = lock(connection, image_claims.c.owner == owner)
         connection.execute(update(image_claims).where(image_claims.c.owner == owner).values(lease_until=until))
     return frozenset(held)
 
@@ -131,6 +132,11 @@ def release_run(store: Store, run_id: str) -> int:
 def release_all(store: Store) -> int:
     """Gives back everything. Only for one who knows that no worker is alive, as on a laptop at start."""
     return _release(store, image_claims.c.file_id.is_not(None))
+
+
+def release_expired(store: Store, before: datetime) -> int:
+    """Removes the claims whose lease ended before this moment; returns how many. Their images were free already."""
+    return _release(store, image_claims.c.lease_until < before)
 
 
 def skip_gone(connection: Connection, which: Sequence[ColumnElement[bool]], now: datetime) -> int:
@@ -166,14 +172,15 @@ def proxy_record(row: Any) -> ProxyRecord:
     return replace(record, outcome=Outcome(record.outcome))
 
 
-def _lock(connection: Connection, which: ColumnElement[bool]) -> list[int]:
+def lock(connection: Connection, which: ColumnElement[bool]) -> list[int]:
+    """Locks these claims until the transaction ends; their file ids."""
     in_order = select(image_claims.c.file_id).where(which).order_by(image_claims.c.file_id)
     return list(connection.scalars(in_order.with_for_update()))
 
 
 def _release(store: Store, which: ColumnElement[bool]) -> int:
     with store.writing() as connection:
-        held = _lock(connection, which)
+        held = lock(connection, which)
         for ids in chunks(held):
             connection.execute(delete(image_claims).where(which, image_claims.c.file_id.in_(ids)))
     return len(held)

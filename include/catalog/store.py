@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 CHUNK = 1000  # rows or ids in one statement, far below both databases' limits on parameters
 TRIES = 3
+DEADLOCK = "40P01"  # PostgreSQL's code for the one that it chose of those who waited in a circle
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -76,19 +77,24 @@ class Store:
 
 def persist(write: Callable[[bool], T]) -> T:
     """`write(False)`; and `write(True)` when the session broke off under it: what it wrote may be there, or may not.
+    Also when it was undone to end a deadlock.
 
     A worker that was frozen in the middle of a transaction finds its session ended when it goes on (see engine.py). It
     may be about to write an answer that is paid for: left to the task's retry, that would be asked for and paid again.
     Who has the image by now is looked up by the new try, as by anyone who comes late. A database that is away is not
     waited for.
+
+    A deadlock is what locks of others can lead to: our own are taken in one order (see claims.py), a team's own DELETE
+    of several images has any. Registration and most of maintenance lock rows of many images in the order in which they
+    find them, and are not wrapped in this: there it is the task that is tried again.
     """
     for number in range(TRIES - 1):
         try:
             return write(number > 0)
         except DBAPIError as error:
-            if not error.connection_invalidated:
+            if not (error.connection_invalidated or getattr(error.orig, "sqlstate", None) == DEADLOCK):
                 raise
-            log.warning("the database ended a transaction, which is tried again: %s", error.orig)
+            log.warning("the database undid a transaction, which is tried again: %s", error.orig)
     return write(True)
 
 
