@@ -465,7 +465,7 @@ class Catalog:
 
     def expired_claims(self, before: datetime, *, remove: bool) -> int:
         """How many leases ended before this moment; with `remove` they are deleted."""
-        act = maintenance.delete_expired_claims if remove else maintenance.expired_claims
+        act = claims.release_expired if remove else maintenance.expired_claims
         return act(self._store, before)
 
     def mark_vanished(self, vanished: Sequence[int], found: Sequence[int]) -> None:

@@ -1,6 +1,7 @@
 """Who works on which image: one row an image, with a lease, so that a killed owner's images come back by themselves.
 
-Everyone who locks several claims locks them in the order of their file ids; so on PostgreSQL nobody waits in a circle.
+Everyone who locks several claims locks them in the order of their file ids, and whoever locks rows of `files` too, or
+deletes them, locks those of the images first, in the same order; so on PostgreSQL nobody waits in a circle.
 """
 
 from __future__ import annotations
@@ -35,8 +36,10 @@ from include.catalog.store import (
     analysis_key,
     chunks,
     is_source,
+    let_idle,
     proxy_key,
     source_image,
+    tried_again,
     upsert,
 )
 from include.catalog.tables import files, image_analyses, image_claims, image_proxies, image_run_items
@@ -61,6 +64,7 @@ class _Try:
     lock: bool  # rows of `files` may be locked: they are ours
 
 
+@tried_again
 def claim_batch(
     store: Store, run_id: str, batch_id: int, stage: Stage, *, owner: str, lease_seconds: float
 ) -> ClaimedBatch:
@@ -71,9 +75,11 @@ def claim_batch(
     held, so an answer written by the holder before is always seen.
 
     Tasks that claim at the same moment do not wait for each other: an image that another is just claiming counts as
-    busy (`SKIP LOCKED`; on SQLite there is one writer at a time).
+    busy (`SKIP LOCKED`; on SQLite there is one writer at a time). So does one that a frozen worker is just claiming:
+    its rows are let go after half a lease, a minute at most, so that its task's retry, which comes later, finds them.
     """
     with store.writing() as connection:
+        let_idle(connection, lease_seconds / 2)
         now = store.now()  # not before: a writer may have waited here for the one that it follows
         run = load_run(connection, run_id)
         skip_gone(connection, [image_run_items.c.run_id == run_id, image_run_items.c.batch_id == batch_id], now)
@@ -93,7 +99,7 @@ def renew(store: Store, owner: str, lease_seconds: float) -> frozenset[int]:
     """
     until = store.now() + timedelta(seconds=lease_seconds)
     with store.writing() as connection:
-        held = _lock(connection, image_claims.c.owner == owner)
+        held = lock(connection, image_claims.c.owner == owner)
         connection.execute(update(image_claims).where(image_claims.c.owner == owner).values(lease_until=until))
     return frozenset(held)
 
@@ -126,6 +132,11 @@ def release_run(store: Store, run_id: str) -> int:
 def release_all(store: Store) -> int:
     """Gives back everything. Only for one who knows that no worker is alive, as on a laptop at start."""
     return _release(store, image_claims.c.file_id.is_not(None))
+
+
+def release_expired(store: Store, before: datetime) -> int:
+    """Removes the claims whose lease ended before this moment; returns how many. Their images were free already."""
+    return _release(store, image_claims.c.lease_until < before)
 
 
 def skip_gone(connection: Connection, which: Sequence[ColumnElement[bool]], now: datetime) -> int:
@@ -161,14 +172,15 @@ def proxy_record(row: Any) -> ProxyRecord:
     return replace(record, outcome=Outcome(record.outcome))
 
 
-def _lock(connection: Connection, which: ColumnElement[bool]) -> list[int]:
+def lock(connection: Connection, which: ColumnElement[bool]) -> list[int]:
+    """Locks these claims until the transaction ends; their file ids."""
     in_order = select(image_claims.c.file_id).where(which).order_by(image_claims.c.file_id)
     return list(connection.scalars(in_order.with_for_update()))
 
 
 def _release(store: Store, which: ColumnElement[bool]) -> int:
     with store.writing() as connection:
-        held = _lock(connection, which)
+        held = lock(connection, which)
         for ids in chunks(held):
             connection.execute(delete(image_claims).where(which, image_claims.c.file_id.in_(ids)))
     return len(held)

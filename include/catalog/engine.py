@@ -13,6 +13,11 @@ from sqlalchemy.exc import ArgumentError
 from include.catalog.errors import UnsuitableDatabase
 
 BUSY_TIMEOUT_MS = 30_000
+# How long PostgreSQL lets an open transaction of ours wait for its next statement, before it ends the session and with
+# it the locks of a worker that is frozen (a virtual machine that hangs). Statements and waits for locks do not count;
+# between statements our writers need milliseconds. Below two thirds of the default lease, which is what a lease has
+# left at least: so the locks on a frozen worker's images end before its lease does, and nobody waits for them longer.
+IDLE_TRANSACTION_MS = 60_000
 WAL_PAUSE_SECONDS = 0.01
 READ_ONLY = {"catalog_read_only": True}  # execution options of a connection that only reads
 
@@ -42,6 +47,9 @@ def prepare(engine: Engine) -> Engine:
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         engine.dispose()  # connections opened before now know nothing of the settings
+    if engine.dialect.name == "postgresql" and not event.contains(engine, "connect", _configure_postgresql):
+        event.listen(engine, "connect", _configure_postgresql)
+        engine.dispose()
     return engine
 
 
@@ -65,6 +73,13 @@ def _configure_sqlite(dbapi_connection: Any, _record: Any) -> None:
     _keep_a_write_ahead_log(cursor)
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _configure_postgresql(dbapi_connection: Any, _record: Any) -> None:
+    cursor = dbapi_connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_TRANSACTION_MS}")
+    cursor.close()
+    dbapi_connection.commit()  # what is set in a transaction that is rolled back is not set
 
 
 def _keep_a_write_ahead_log(cursor: Any) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from include.catalog.errors import UnknownRun
 from include.catalog.records import Evaluation, EvaluationCall, NewEvaluation, Outcome
-from include.catalog.store import Store, is_source, upsert
+from include.catalog.store import Store, is_source, persist, upsert
 from include.catalog.tables import files, image_evaluation_calls, image_evaluations, image_proxies
 
 _ROWS_AT_ONCE = 10_000
@@ -31,7 +31,7 @@ def sample_images(store: Store, size: int, seed: int, short_side: int) -> tuple[
     chosen: list[int] = []
     source = random.Random(seed)  # noqa: S311 - chooses pictures, guards nothing
     query = select(files.c.id).where(is_source(), _may_be_larger(short_side)).order_by(files.c.id)
-    with store.reading() as connection:
+    with store.streaming() as connection:
         found = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query).scalars()
         for number, file_id in enumerate(found):
             if number < size:
@@ -82,8 +82,16 @@ def record_call(store: Store, run_id: str, call: EvaluationCall) -> None:
 
 
 def _insert(store: Store, values: Mapping[str, Any]) -> None:
+    persist(lambda again: _insert_once(store, values, again=again))
+
+
+def _insert_once(store: Store, values: Mapping[str, Any], *, again: bool) -> None:
+    c = image_evaluation_calls.c
+    named = ("run_id", "file_id", "variant", "repeat", "started_at")  # a question is asked by one thread at a time
+    same = and_(*(c[name].is_not_distinct_from(values[name]) for name in named))
     with store.writing() as connection:
-        connection.execute(insert(image_evaluation_calls).values(values))
+        if not (again and connection.scalar(select(exists().where(same)))):
+            connection.execute(insert(image_evaluation_calls).values(values))
 
 
 def calls(store: Store, run_id: str) -> list[EvaluationCall]:

@@ -21,7 +21,7 @@ def current_analyses(store: Store, wanted: AnalysisFilter) -> Iterator[Mapping[s
     one model said is found also where another was asked since. One statement in one transaction, so that the rows are
     of one moment, and `ROWS_AT_ONCE` of them in memory.
     """
-    with store.reading() as connection:
+    with store.streaming() as connection:
         rows = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(_query(wanted))
         for row in rows.mappings():
             yield dict(row)

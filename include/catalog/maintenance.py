@@ -13,8 +13,9 @@ from sqlalchemy import ColumnElement, Table, and_, case, delete, exists, false, 
 from sqlalchemy import collate as with_collation
 
 from include.catalog import low_water
+from include.catalog.claims import lock
 from include.catalog.records import Derived, Outcome
-from include.catalog.store import Store, chunks, is_source
+from include.catalog.store import Store, chunks, is_source, tried_again
 from include.catalog.tables import (
     files,
     image_analyses,
@@ -72,12 +73,6 @@ def expired_claims(store: Store, before: datetime) -> int:
     with store.reading() as connection:
         query = select(func.count()).select_from(image_claims).where(image_claims.c.lease_until < before)
         return int(connection.scalar(query) or 0)
-
-
-def delete_expired_claims(store: Store, before: datetime) -> int:
-    """Remove them; returns how many. Their images were free already."""
-    with store.writing() as connection:
-        return connection.execute(delete(image_claims).where(image_claims.c.lease_until < before)).rowcount
 
 
 def mark_vanished(store: Store, vanished: Sequence[int], found: Sequence[int]) -> None:
@@ -198,11 +193,16 @@ def count_analyses(store: Store, file_ids: Sequence[int]) -> int:
         )
 
 
+@tried_again
 def forget(store: Store, file_ids: Sequence[int]) -> None:
     """Delete all that was made of the images and, in our own catalog, their rows. Runs and costs stay as history."""
     mapped = store.mapped
     for ids in chunks(file_ids):
         with store.writing() as connection:
+            if not mapped:
+                rows = select(files.c.id).where(files.c.id.in_(ids), files.c.is_proxy == false()).order_by(files.c.id)
+                connection.execute(rows.with_for_update()).all()
+            lock(connection, image_claims.c.file_id.in_(ids))
             for table in (image_analyses, image_proxies, image_previews, image_claims, image_vanished):
                 connection.execute(delete(table).where(table.c.file_id.in_(ids)))
             if not mapped:
@@ -223,7 +223,7 @@ def _below(uri: ColumnElement[str], base: str) -> ColumnElement[bool]:
 
 
 def _streamed(store: Store, query: Any, uri: ColumnElement[str]) -> Iterator[Any]:
-    with store.reading() as connection:
+    with store.streaming() as connection:
         name = "C" if connection.dialect.name == "postgresql" else "BINARY"
         ordered = query.order_by(with_collation(uri, name))
         yield from connection.execution_options(yield_per=PAGE).execute(ordered)

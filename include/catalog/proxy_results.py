@@ -1,7 +1,8 @@
 """What became of images at the proxy stage, several in one transaction: a commit costs as much for one as for fifty.
 
-Their claims are locked first, in the order of their file ids, so of two who decide about one image the second sees what
-the first wrote, and nobody waits in a circle.
+Locked are first the images' own rows, so that none is deleted meanwhile, then their claims, each in the order of file
+ids, as everywhere (see claims.py). So of two who decide about one image the second sees what the first wrote, and
+nobody waits in a circle. Only what a team's own statements lock has no order: see `persist` in store.py.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from include.catalog.errors import UnknownImages
 from include.catalog.previews import write_previews
 from include.catalog.records import MadeProxy, NewProxy, Outcome, RecordedProxies, Stage
 from include.catalog.runs import Run, load_run
-from include.catalog.store import Store, is_source, upsert
+from include.catalog.store import Store, is_source, tried_again, upsert
 from include.catalog.tables import (
     files,
     image_attempts,
@@ -46,6 +47,7 @@ class _Made:
         return self.made.proxy
 
 
+@tried_again
 def record_proxies(store: Store, run_id: str, owner: str, made: Sequence[MadeProxy]) -> RecordedProxies:
     """Proxies were stored, or originals kept. Each becomes the current one; the one before stays as history.
 
@@ -55,12 +57,12 @@ def record_proxies(store: Store, run_id: str, owner: str, made: Sequence[MadePro
     """
     now, listed = store.now(), not store.mapped
     with store.writing() as connection:
+        sources = _sources(connection, [one.file_id for one in made], lock=listed)
         holders = _holders(connection, [one.file_id for one in made])
         run = load_run(connection, run_id)
         images = _with_items(connection, run_id, [one for one in made if holders.get(one.file_id) == owner])
-        ids = [image.file_id for image in images]
-        there = frozenset(connection.scalars(select(files.c.id).where(files.c.id.in_(ids), is_source())))
-        gone = frozenset(ids) - there
+        ids = frozenset(image.file_id for image in images)
+        there, gone = ids & sources, ids - sources
         if there:
             _write(connection, run, [image for image in images if image.file_id in there], now, listed=listed)
         if gone:
@@ -69,6 +71,14 @@ def record_proxies(store: Store, run_id: str, owner: str, made: Sequence[MadePro
         connection.execute(delete(image_claims).where(c.owner == owner, c.file_id.in_(ids)))
     lost = {one.file_id: holders.get(one.file_id) for one in made if holders.get(one.file_id) != owner}
     return RecordedProxies(there, gone, lost)
+
+
+def _sources(connection: Connection, file_ids: Sequence[int], *, lock: bool) -> frozenset[int]:
+    """Which of these images are still there. Their rows can be changed meanwhile, not deleted: the rows of `files` that
+    are written for their proxies refer to them. Those of a mapped table are not ours to lock, and nothing refers to
+    them."""
+    query = select(files.c.id).where(files.c.id.in_(file_ids), is_source()).order_by(files.c.id)
+    return frozenset(connection.scalars(query.with_for_update(read=True, key_share=True) if lock else query))
 
 
 def _holders(connection: Connection, file_ids: Sequence[int]) -> dict[int, str]:

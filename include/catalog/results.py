@@ -17,7 +17,7 @@ from include.catalog.claims import held_by
 from include.catalog.errors import LeaseLost, UnknownImages
 from include.catalog.records import Failure, NewAnalysis, NovaCall, Outcome, Stage
 from include.catalog.runs import COLUMNS_OF, GOOD, Run, load_run, redone
-from include.catalog.store import Store, analysis_key, proxy_key, upsert
+from include.catalog.store import Store, analysis_key, persist, proxy_key, tried_again, upsert
 from include.catalog.tables import image_analyses, image_attempts, image_claims, image_proxies, image_run_items
 
 # A transient failure is tried again by a later run after RETRY_BASE * RETRY_GROWTH ** (attempts - 1), at most
@@ -51,9 +51,14 @@ def retry_delay(attempts: int) -> timedelta:
 
 def record_call(store: Store, run_id: str, file_id: int, call: NovaCall) -> None:
     """A request that reached Nova and brought no valid answer. Needs no claim: it happened, whoever has the image."""
+    persist(lambda again: _record_call(store, run_id, file_id, call, once=again))
+
+
+def _record_call(store: Store, run_id: str, file_id: int, call: NovaCall, *, once: bool) -> None:
     with store.writing() as connection:
         item = _item(connection, run_id, file_id)
-        _attempt(connection, item, Stage.ANALYSE, store.now(), _call_values(call))
+        if not (once and _is_booked(connection, item, call)):
+            _attempt(connection, item, Stage.ANALYSE, store.now(), _call_values(call))
 
 
 def record_analysis(
@@ -65,6 +70,12 @@ def record_analysis(
     ``once``: the answer may be brought again (a job's output is read anew after a crash); then nothing is written, and
     False returned.
     """
+    return persist(lambda again: _record_analysis(store, run_id, owner, file_id, analysis, call, once=once or again))
+
+
+def _record_analysis(
+    store: Store, run_id: str, owner: str, file_id: int, analysis: NewAnalysis, call: NovaCall, *, once: bool
+) -> bool:
     now = store.now()
     with store.writing() as connection:
         item, holder = _for_late_answer(connection, run_id, owner, file_id)
@@ -85,6 +96,7 @@ def record_analysis(
     return True
 
 
+@tried_again
 def record_failure(
     store: Store,
     run_id: str,
@@ -126,6 +138,7 @@ def _store_failure(
     _decide(connection, item, stage, Outcome.FAILED, now, code=failure.code, message=failure.message)
 
 
+@tried_again
 def record_refusal(
     store: Store, run_id: str, owner: str, file_id: int, *, outcome: Outcome, failure: Failure, call: NovaCall
 ) -> bool:
@@ -150,6 +163,7 @@ def record_refusal(
     return new
 
 
+@tried_again
 def record_skip(
     store: Store, run_id: str, owner: str | None, file_id: int, *, stage: Stage, code: str, message: str
 ) -> None:
@@ -164,6 +178,7 @@ def record_skip(
         _release(connection, owner, file_id)
 
 
+@tried_again
 def record_return(
     store: Store, run_id: str, owner: str, file_id: int, *, stage: Stage, code: str, message: str
 ) -> None:
@@ -177,6 +192,7 @@ def record_return(
         _release(connection, owner, file_id)
 
 
+@tried_again
 def record_missing_proxy(store: Store, run_id: str, owner: str, file_id: int, *, message: str) -> None:
     """The current proxy is not where its row says: it is superseded, and the image goes back to pending."""
     now = store.now()

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select, text, upda
 from include.catalog.claims import held_by
 from include.catalog.errors import LeaseLost
 from include.catalog.records import SpendingLimit
-from include.catalog.store import Store, chunks
+from include.catalog.store import Store, chunks, tried_again
 from include.catalog.tables import image_attempts, image_claims, image_evaluation_calls
 
 _LOCK = 4_281_930_518  # any fixed number: names our advisory lock on PostgreSQL
@@ -31,6 +31,7 @@ def spent_usd(
         return _spent(connection, run_id, since, until)
 
 
+@tried_again
 def reserve(
     store: Store, owner: str, file_id: int, usd: float, limits: Sequence[SpendingLimit]
 ) -> SpendingLimit | None:
@@ -56,6 +57,7 @@ def reserve(
     return None
 
 
+@tried_again
 def set_aside(
     store: Store, owner: str, costs: Mapping[int, float], limits: Sequence[SpendingLimit]
 ) -> tuple[int, SpendingLimit | None]:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import cached_property
-from typing import TypeVar
+from functools import cached_property, wraps
+from typing import ParamSpec, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, exists, false, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
 
 from include.catalog.columns import Clock
-from include.catalog.engine import READ_ONLY, prepare
+from include.catalog.engine import IDLE_TRANSACTION_MS, READ_ONLY, prepare
 from include.catalog.records import SourceImage, WorkKey
 from include.catalog.tables import files, image_analyses, image_proxies, image_table_mapping
 
-CHUNK = 1000  # rows or ids in one statement, far below both databases' limits on parameters
+log = logging.getLogger(__name__)
 
+CHUNK = 1000  # rows or ids in one statement, far below both databases' limits on parameters
+TRIES = 3
+DEADLOCK = "40P01"  # PostgreSQL's code for the one that it chose of those who waited in a circle
+
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -51,12 +58,62 @@ class Store:
             yield connection
 
     @contextmanager
+    def streaming(self) -> Iterator[Connection]:
+        """A transaction that only reads, and may take its time between two pages: its reader works on what it has."""
+        with self.reading() as connection:
+            let_idle(connection)
+            yield connection
+
+    @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """A transaction whose every statement reads the same state of the database."""
+        """A transaction whose every statement reads the same state of the database. It may take its time between two:
+        what the first found may be a whole catalog."""
         # SQLite's read transactions are that by themselves.
         level = {"isolation_level": "REPEATABLE READ"} if self._engine.dialect.name == "postgresql" else {}
         with self._engine.connect().execution_options(**READ_ONLY, **level) as connection:
+            let_idle(connection)
             yield connection
+
+
+def persist(write: Callable[[bool], T]) -> T:
+    """`write(False)`; and `write(True)` when the session broke off under it: what it wrote may be there, or may not.
+    Also when it was undone to end a deadlock.
+
+    A worker that was frozen in the middle of a transaction finds its session ended when it goes on (see engine.py). It
+    may be about to write an answer that is paid for: left to the task's retry, that would be asked for and paid again.
+    Who has the image by now is looked up by the new try, as by anyone who comes late. A database that is away is not
+    waited for.
+
+    A deadlock is what locks of others can lead to: our own are taken in one order (see claims.py), a team's own DELETE
+    of several images has any. Registration and most of maintenance lock rows of many images in the order in which they
+    find them, and are not wrapped in this: there it is the task that is tried again.
+    """
+    for number in range(TRIES - 1):
+        try:
+            return write(number > 0)
+        except DBAPIError as error:
+            if not (error.connection_invalidated or getattr(error.orig, "sqlstate", None) == DEADLOCK):
+                raise
+            log.warning("the database undid a transaction, which is tried again: %s", error.orig)
+    return write(True)
+
+
+def tried_again(write: Callable[P, T]) -> Callable[P, T]:
+    """`persist` for what may be written twice: the second finds the image decided, or sets what is set already."""
+
+    @wraps(write)
+    def trying(*args: P.args, **kwargs: P.kwargs) -> T:
+        return persist(lambda _again: write(*args, **kwargs))
+
+    return trying
+
+
+def let_idle(connection: Connection, seconds: float | None = None) -> None:
+    """Sets a shorter bound than engine.py's for this transaction, of a second at least; None lifts it, for one that
+    only reads and so has no locks that writers wait for."""
+    if connection.dialect.name == "postgresql":
+        bound = 0 if seconds is None else min(IDLE_TRANSACTION_MS, max(1000, int(seconds * 1000)))
+        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {bound}")
 
 
 def upsert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:

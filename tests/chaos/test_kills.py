@@ -9,7 +9,10 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from tests.distributed.topology import DAG_ID, Topology
 
 IMAGES = 24
 BATCH = 4
+MOMENTS = 50  # at which a worker is frozen, to have it hang at a good one
 POOL_SLOTS = 8  # requests to Nova in flight over all workers: NOVA_POOL_SLOTS of the topology
 
 pytestmark = pytest.mark.distributed
@@ -58,19 +62,31 @@ def test_a_celery_worker_with_all_its_tasks(books: Books, topology: Topology, sh
     assert figures["image_analyses:analysed"] == IMAGES
 
 
-def test_a_celery_worker_that_hangs_and_goes_on(books: Books, topology: Topology, shipment: Shipment) -> None:
-    """Nothing tells it from a dead one, so the other worker does its images. It wakes up in the middle of an image that
-    is not its own any more: what it still writes must count for nothing."""
+def test_a_celery_worker_that_hangs_and_goes_on(books: Books, topology: Topology, pictures: list[bytes]) -> None:
+    """Nothing tells it from a dead one, so the other worker does its images. It wakes up with answers that it has paid
+    for, of images that are not its own any more: they are booked, and change nothing.
+
+    Its tasks wake up first: else the supervisors, which hear that the tasks were given up, might end them before.
+    """
+    shipment = books.ship([pictures[number % len(pictures)] for number in range(2 * IMAGES)])
     restarts = len(topology.restarts)
-    run = books.trigger(shipment, batch_size=BATCH)
-    books.come_to(shipment, 4)
-    with topology.frozen("worker-1"):
+    run = books.trigger(shipment, batch_size=3 * BATCH)
+    books.come_to(shipment, 1)
+    with _hanging(books, topology, run) as hung:
         runs = books.settle(shipment, run)
-        before = books.done(shipment)
+        assert books.done(shipment) == 2 * IMAGES, "worker-2 has done them all"
+        assert not {row.owner for row in books.rows("SELECT owner FROM image_claims")} & hung.owners
+        assert {row.file_id for row in _analyses(books, shipment) if row.created_at > hung.since} >= hung.held
+        before, woke_up = _outcomes(books, shipment), datetime.now(UTC)
+        hung.wake_tasks()
+        topology.until(lambda: _booked(books, shipment, woke_up) >= hung.asked, RUN_SECONDS, "the late answers")
     topology.until(lambda: not list(_tasks(topology, "worker-1")), RUN_SECONDS, "the end of what woke up")
-    assert before == IMAGES
     assert "worker-1" not in topology.restarts[restarts:]
-    balance("froze worker-1 with its tasks until others had done them", books, shipment, runs)
+    assert _outcomes(books, shipment) == before, "what woke up has written outcomes"
+    assert _booked(books, shipment, woke_up) <= hung.held
+    assert _paid_twice(books, topology, shipment) <= hung.held, "paid again, and was not in flight"
+    figures = balance(f"froze worker-1 with {hung}", books, shipment, runs)
+    assert figures["paid_twice"] >= len(hung.asked), "an answer that nobody could read"
 
 
 def test_a_task_process(books: Books, topology: Topology, shipment: Shipment) -> None:
@@ -199,6 +215,92 @@ def test_redis(books: Books, topology: Topology, shipment: Shipment) -> None:
     topology.kill("redis")
     runs = books.settle(shipment, run)
     balance("killed Redis", books, shipment, runs)
+
+
+@dataclass(frozen=True)
+class _Hung:
+    """What a worker had in its hands at the moment since when it hangs."""
+
+    since: datetime
+    tasks: frozenset[int]  # their processes
+    owners: frozenset[str]  # of claims
+    held: frozenset[int]  # images that it was analysing
+    asked: frozenset[int]  # of these, those whose answer was under way to it
+
+    def wake_tasks(self) -> None:
+        for pid in self.tasks:
+            psutil.Process(pid).resume()
+
+    def __str__(self) -> str:
+        return f"{len(self.held)} images in {len(self.tasks)} tasks, {len(self.asked)} of them asked"
+
+
+@contextlib.contextmanager
+def _hanging(books: Books, topology: Topology, run: str) -> Iterator[_Hung]:
+    """Worker 1 frozen while answers of Nova's are under way to it. At a bad moment it goes on, and is frozen again."""
+    for _ in range(MOMENTS):
+        topology.until(lambda: books.rows("SELECT 1 FROM image_claims WHERE stage = 'analyse'"), RUN_SECONDS, "a claim")
+        with topology.frozen("worker-1"):
+            hung = _in_hand(books, topology, run)
+            if hung.asked:
+                yield hung
+                return
+    pytest.fail("worker-1 never had an answer under way to it")
+
+
+def _in_hand(books: Books, topology: Topology, run: str) -> _Hung:
+    since = datetime.now(UTC)
+    processes = {
+        process.pid for process in psutil.Process(topology.components["worker-1"].pid).children(recursive=True)
+    }
+    tasks = {
+        int(task["pid"]): int(task["map_index"])
+        for task in books.tasks(run)
+        if task["task_id"] == "images.analyse" and task["state"] == "running" and task["pid"] in processes
+    }
+    query = """SELECT file_id, owner FROM image_claims JOIN image_run_items USING (run_id, file_id)
+        WHERE run_id = :run AND stage = 'analyse' AND batch_id = ANY(:batches)"""
+    claims = books.rows(query, run=f"{DAG_ID}/{run}", batches=list(tasks.values()))
+    held = frozenset(row.file_id for row in claims)
+    booked = {row.file_id for row in books.rows("SELECT file_id FROM image_attempts WHERE called")}
+    asked = {file_id for file_id, call in _answers(books, topology) if datetime.fromisoformat(call["started"]) <= since}
+    return _Hung(since, frozenset(tasks), frozenset(row.owner for row in claims), held, held & asked - booked)
+
+
+def _answers(books: Books, topology: Topology) -> list[tuple[int, dict[str, Any]]]:
+    """Every answer that the stand-in gave, with the image that it was asked about."""
+    rows = books.rows("SELECT file_id, uri FROM image_proxies WHERE superseded_at IS NULL AND uri IS NOT NULL")
+    images = {row.uri: row.file_id for row in rows}
+    calls = [call for call in topology.calls() if call["status"] == 200 and call["s3_uri"] in images]
+    return [(images[call["s3_uri"]], call) for call in calls]
+
+
+def _paid_twice(books: Books, topology: Topology, shipment: Shipment) -> set[int]:
+    counts = Counter(file_id for file_id, _ in _answers(books, topology))
+    return {file_id for file_id in shipment.ids if counts[file_id] > 1}
+
+
+def _booked(books: Books, shipment: Shipment, since: datetime) -> set[int]:
+    """Images of which a request was booked since then."""
+    rows = books.rows("SELECT file_id FROM image_attempts WHERE called AND recorded_at >= :since", since=since)
+    return {row.file_id for row in rows} & set(shipment.ids)
+
+
+def _analyses(books: Books, shipment: Shipment) -> list[Any]:
+    rows = books.rows("SELECT file_id, created_at FROM image_analyses WHERE superseded_at IS NULL")
+    return [row for row in rows if row.file_id in shipment.ids]
+
+
+def _outcomes(books: Books, shipment: Shipment) -> dict[str, list[Any]]:
+    """Every row of an outcome, and every decision of a run."""
+    queries = {
+        "proxies": "SELECT * FROM image_proxies ORDER BY id",
+        "analyses": "SELECT id, file_id, description, run_id, superseded_at FROM image_analyses ORDER BY id",
+        "decisions": """SELECT run_id, file_id, proxy_outcome, proxy_id, analysis_outcome, analysis_id
+            FROM image_run_items WHERE analysis_outcome <> 'returned' ORDER BY run_id, file_id""",
+    }
+    found = {name: books.rows(query) for name, query in queries.items()}
+    return {name: [row for row in rows if row.file_id in shipment.ids] for name, rows in found.items()}
 
 
 def _decoder(topology: Topology) -> psutil.Process:
