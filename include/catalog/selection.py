@@ -42,6 +42,7 @@ from include.catalog.tables import files, image_analyses, image_claims, image_pr
 T = TypeVar("T")
 
 TODO = "todo"
+BISECTIONS = 20  # of the time since the oldest upload: to a minute in two years
 HAS_PROXY = (Outcome.PROXIED.value, Outcome.KEPT.value)
 
 
@@ -129,12 +130,13 @@ def _found(
 
 
 def _walk(store: Store, selection: Selection, now: datetime, mark: low_water.Mark | None) -> _Walk:
-    """List in upload order: from the mark on, and below it too unless it is usable."""
+    """List in upload order: from the mark on, or from where one may be; below that too, unless it is a usable mark."""
     work, below = _unmade(selection, now), list[SourceImage]()
     with store.snapshot() as connection:
-        images = _listed(connection, unprocessed(selection, work, now, beyond=mark.position if mark else None))
-        if mark is not None and not mark.usable:
-            below = _listed(connection, unprocessed(selection, work, now, _lacking(selection, mark.position)))
+        place = mark.position if mark else _last_done(connection, selection, now)
+        images = _listed(connection, unprocessed(selection, work, now, beyond=place))
+        if place is not None and not (mark and mark.usable):
+            below = _listed(connection, unprocessed(selection, work, now, _lacking(selection, place)))
             images = _oldest([*below, *images], selection)
         first = low_water.Position(images[0].uploaded_at, images[0].file_id) if images else None
         retries = _among(connection, selection, now, _retries(connection, selection, now))
@@ -145,8 +147,29 @@ def _walk(store: Store, selection: Selection, now: datetime, mark: low_water.Mar
     return _Walk(_oldest([*images, *retries], selection), further)
 
 
+def _last_done(connection: Connection, selection: Selection, now: datetime) -> low_water.Position | None:
+    """Where a mark would stand if all images had been taken in order; None when the oldest one has work left.
+
+    A guess by bisection, since nothing but a walk knows for sure. A wrong one makes the listing slower, not other: what
+    is done below it is joined, what is done behind it is looked up image by image.
+    """
+    walk = select(files.c.uploaded_at, files.c.id, _unmade(selection, now).label("undone")).where(is_source())
+    walk = walk.order_by(files.c.uploaded_at, files.c.id).limit(1)
+    done, end = connection.execute(walk).one_or_none(), selection.uploaded_to or now
+    if done is None or done.undone:
+        return None
+    for _ in range(BISECTIONS):
+        middle = done.uploaded_at + (end - done.uploaded_at) / 2
+        image = connection.execute(walk.where(files.c.uploaded_at >= middle)).one_or_none()
+        if image is None or image.undone:
+            end = middle
+        else:
+            done = image
+    return low_water.Position(done.uploaded_at, done.id)
+
+
 def _lacking(selection: Selection, position: low_water.Position) -> Select[tuple[int]]:
-    """Images at or below the position of which a row is missing: few, as all of them were done once.
+    """Images at or below the position of which a row is missing: few, as nearly all of them are done.
 
     A join on purpose, where the walk looks up each image: PostgreSQL reads both sides in order, in half the time.
     """

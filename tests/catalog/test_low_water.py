@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import timedelta
+from itertools import product
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, delete, select, update
+from sqlalchemy import Engine, create_engine, delete, insert, select, update
 
 from include.catalog import low_water
 from include.catalog.catalog import Catalog
 from include.catalog.engine import prepare
-from include.catalog.records import Failure, SourceImage
-from include.catalog.tables import files, image_low_water_marks, image_proxies
+from include.catalog.records import Failure, SourceImage, WorkKey
+from include.catalog.tables import files, image_analyses, image_low_water_marks, image_proxies
 from tests.catalog.conftest import Clock
 from tests.catalog.making import (
     ANALYSE,
     BOTH,
     BROKEN,
     FIRST_UPLOAD,
+    KEY,
     PROXY,
     THROTTLED,
     Worker,
@@ -58,6 +61,42 @@ def test_the_mark_stands_behind_what_is_done_and_moves_on(catalog: Catalog, engi
     process(catalog, "second", *ids[4:])
     assert listed(catalog) == []
     assert (mark(engine).file_id, mark(engine).listed, mark(engine).id_sum) == (ids[5], 6, sum(ids))
+
+
+def test_a_first_plan_lists_the_same_images_whatever_was_done_before(catalog: Catalog, engine: Engine) -> None:
+    """Where a mark may stand is guessed then, once the oldest image is done: here however the three after it were left.
+
+    Each way is a recipe of its own.
+    """
+    ids = add(catalog, 4)
+    ways = {
+        WorkKey(f"recipe-{number}", KEY.model_id, KEY.prompt_version): ("analysed", *states)
+        for number, states in enumerate(product(("new", "proxied", "analysed"), repeat=3))
+    }
+    leave(engine, ids, ways)
+    for key, states in ways.items():
+        left = [file_id for file_id, state in zip(ids, states, strict=True) if state != "analysed"]
+        assert listed(catalog, key=key, limit=2) == left[:2], states
+        assert listed(catalog, key=key, limit=2) == left[:2], states  # behind the mark that this left
+
+
+def leave(engine: Engine, ids: list[int], ways: dict[WorkKey, tuple[str, ...]]) -> None:
+    """The images with a proxy, a proxy and an analysis, or nothing, for each key."""
+    common = {"content_version": "content-1", "attempts": 1, "run_id": "dag/old", "created_at": NOW}
+    left = [(key, *pair) for key, states in ways.items() for pair in zip(ids, states, strict=True)]
+    proxies = [
+        {"file_id": file_id, "recipe_version": key.recipe_version, "status": "proxied", **common}
+        for key, file_id, state in left
+        if state != "new"
+    ]
+    analyses = [
+        {"file_id": file_id, "status": "analysed", **asdict(key), **common}
+        for key, file_id, state in left
+        if state == "analysed"
+    ]
+    with engine.begin() as connection:
+        connection.execute(insert(image_proxies), proxies)
+        connection.execute(insert(image_analyses), analyses)
 
 
 def test_what_is_done_is_not_looked_at_again(catalog: Catalog, engine: Engine, ids: list[int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -202,17 +203,19 @@ def test_planning_behind_a_mark_walks_up_to_the_limit_however_much_is_left(
     assert_no_step(steps, f"{SORTED}|{READ_WHOLE}")
 
 
+@pytest.mark.parametrize("forgotten", [False, True])
 @pytest.mark.parametrize("stages", [{PROXY}, BOTH])
-def test_what_lies_below_a_forgotten_mark_is_passed_by_its_keys(
-    catalog: Catalog, engine: Engine, stages: set[Any]
+def test_what_is_done_below_no_mark_or_a_forgotten_one_is_passed_by_its_keys(
+    catalog: Catalog, engine: Engine, stages: set[Any], forgotten: bool
 ) -> None:
     """SQLite joins by the unique indexes; without them it would read a whole table for each image."""
     fill(engine, 3_000, new_from=2_500, every=1)
     wanted = selection(stages=stages, limit=100)
-    first = catalog.select_unprocessed(wanted)
+    first = catalog.select_unprocessed(replace(wanted, keep_mark=forgotten))
+    assert [found.file_id for found in first] == list(range(2_500, 2_600))
     with engine.begin() as connection:
         low_water.forget(connection, NOON)
-    assert catalog.select_unprocessed(selection(stages=stages, limit=100, keep_mark=False)) == first
+    assert catalog.select_unprocessed(replace(wanted, keep_mark=False)) == first
     steps = query_plan(engine, lambda: catalog.select_unprocessed(wanted), of="LEFT OUTER JOIN image_proxies")
     assert_no_step(steps, "AUTOMATIC|SCAN image_")
 
@@ -263,8 +266,11 @@ def query_plan(engine: Engine, run: Callable[[], object], of: str = "") -> list[
 
 
 def fill(engine: Engine, count: int, new_from: int = 0, every: int = 10) -> None:
-    """From `new_from` on, every tenth image is new; the others are done, as in a catalog that has been in use."""
-    numbers = [n for n in range(1, count + 1) if n % every or n < new_from]
+    """From `new_from` on, every tenth image is new; the others are done, as in a catalog that has been in use.
+
+    Without `new_from` the oldest is new too, so that no mark can stand anywhere.
+    """
+    numbers = [n for n in range(1, count + 1) if (n - max(new_from, 1)) % every or n < new_from]
     common = {"content_version": "content-1", "recipe_version": KEY.recipe_version, "attempts": 1, "run_id": "dag/old"}
     with engine.begin() as connection:
         rows = [
