@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from include.pipeline.settings import load_settings
 from scripts.make_env import filled
 from scripts.make_env import main as make_env
+from tests.airflow_options import unknown_variables
 from tests.distributed.compose import (
     ROOT,
     MissingVariable,
@@ -195,6 +196,14 @@ def test_every_setting_is_one_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith("IMAGE_PROXY_"):
             monkeypatch.setenv(name, value)
     assert load_settings().required_bucket == "image-proxies"
+
+
+def test_every_airflow_option_exists() -> None:
+    """A misspelt one does nothing, and no component says so."""
+    names = {name for service in SERVICES.values() for name in service["environment"]}
+    assert len([name for name in names if name.startswith("AIRFLOW__")]) > 20
+    assert unknown_variables(names) == []
+    assert unknown_variables(["AIRFLOW__CORE__EXECUTORS", "AIRFLOW__CORE__EXECUTOR"]) == ["core.executors"]
 
 
 def test_the_image_holds_what_the_repository_needs_to_run() -> None:
