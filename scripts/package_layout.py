@@ -2,7 +2,8 @@
 
 `python -m scripts.package_layout KIND FOLDER` with KIND one of:
 
-- `stock`: dags/, plugins/, include/, scripts/ side by side, and `airflow.env` with three variables that point to them.
+- `stock`: dags/, plugins/, include/, scripts/ side by side, and `airflow.env` that points an Airflow without DAGs of its own
+  to them. One that has some keeps its folders, and gets copies (see docs/deployment.md).
 - `mwaa`:  what goes into the environment's S3 bucket: dags/, plugins.zip, requirements.txt with its constraints.
 - `astro`: an Astro project: dags/, plugins/, include/, requirements.txt, packages.txt, Dockerfile.
 
@@ -36,19 +37,21 @@ ENV PYTHONPATH=/usr/local/airflow
 
 
 def stock(target: Path) -> None:
-    """A folder for any Airflow: source `airflow.env` in the environment of every component."""
+    """A folder for any Airflow. Its `airflow.env` is for one that has no DAGs and plugins yet: Airflow has one folder each.
+
+    PYTHONPATH is extended all the same, because what is on it is anybody's.
+    """
     _copy("dags", target / "dags")
     _copy("plugins", target / "plugins")
     _copy("include", target / "include")
     _copy("scripts", target / "scripts")
     here = target.resolve()
     lines = {
-        "AIRFLOW__CORE__DAGS_FOLDER": here / "dags",
-        "AIRFLOW__CORE__PLUGINS_FOLDER": here / "plugins",
-        "PYTHONPATH": here,
+        "AIRFLOW__CORE__DAGS_FOLDER": shlex.quote(str(here / "dags")),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": shlex.quote(str(here / "plugins")),
+        "PYTHONPATH": shlex.quote(str(here)) + '"${PYTHONPATH:+:$PYTHONPATH}"',
     }
-    exports = [f"export {name}={shlex.quote(str(value))}\n" for name, value in lines.items()]
-    _write(target / "airflow.env", "".join(exports))
+    _write(target / "airflow.env", "".join(f"export {name}={value}\n" for name, value in lines.items()))
     _write(target / "requirements.txt", _requirements())
     _write(target / CONSTRAINTS, "\n".join(constraints()) + "\n")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -54,12 +55,18 @@ def assembled(kind: str, target: Path) -> Path:
     return target
 
 
-def sourced(file: Path) -> dict[str, str]:
-    """Return what a shell hands on to a process once it has read the file."""
+def after(script: str, given: dict[str, str]) -> dict[str, str]:
+    """Return what a shell hands on to a process once it has done the script."""
     print_all = "import json, os; print(json.dumps(dict(os.environ)))"
-    command = ["/bin/sh", "-c", '. "$1" && exec "$2" -c "$3"', "sh", str(file), sys.executable, print_all]
-    done = subprocess.run(command, env={}, capture_output=True, text=True, check=True)
+    command = ["/bin/sh", "-ec", f'{script}\nexec "$1" -c "$2"', "sh", sys.executable, print_all]
+    done = subprocess.run(command, env={"PATH": "/usr/bin:/bin", **given}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     return {name: value for name, value in json.loads(done.stdout).items() if name.startswith(("AIRFLOW", "PYTHON"))}
+
+
+def sourced(file: Path, given: dict[str, str] | None = None) -> dict[str, str]:
+    """Return what a process gets from a shell that has read the file."""
+    return after(f". {shlex.quote(str(file))}", given or {})
 
 
 def as_deployed(kind: str, layout: Path) -> dict[str, str]:
@@ -83,15 +90,14 @@ def as_deployed(kind: str, layout: Path) -> dict[str, str]:
 def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp(f"layout {request.param}")
     layout = assembled(request.param, folder / "layout")
+    return layout, load(folder, {"AIRFLOW_HOME": str(folder / "home"), **as_deployed(request.param, layout)})
+
+
+def load(folder: Path, deployed: dict[str, str]) -> dict[str, Any]:
+    """Load everything in a process that has this environment and nothing of ours, and return what it found."""
     elsewhere, answer = folder / "elsewhere", folder / "answer.json"
     (elsewhere / "include" / "imaging").mkdir(parents=True)  # somebody else's, in the working directory
-    env = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(folder),
-        "AIRFLOW_HOME": str(folder / "home"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        **as_deployed(request.param, layout),
-    }
+    env = {"PATH": os.environ["PATH"], "HOME": str(folder), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", **deployed}
     image = folder / "image.jpg"
     image.write_bytes(photograph())
     done = subprocess.run(
@@ -103,7 +109,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return layout, json.loads(answer.read_text())
+    return dict(json.loads(answer.read_text()))
 
 
 def test_plugin_and_dags_load(loaded: tuple[Path, dict[str, Any]]) -> None:
@@ -118,6 +124,54 @@ def test_the_code_is_the_layouts_own(loaded: tuple[Path, dict[str, Any]]) -> Non
     layout, found = loaded
     assert str(layout) in found["operators"]
     assert str(layout) in found["include"]
+
+
+OWN_DAG = """
+from airflow.sdk import dag
+import house_rules
+import include.house_words
+
+@dag(schedule=None)
+def nightly_report() -> None: ...
+
+nightly_report()
+"""
+OWN_PLUGIN = """
+from airflow.plugins_manager import AirflowPlugin
+
+class House(AirflowPlugin):
+    name = "house"
+"""
+
+
+def test_an_airflow_that_is_there_keeps_its_dags_its_plugins_and_its_path(tmp_path: Path) -> None:
+    """The commands of docs/deployment.md, run on an Airflow that has all of these."""
+    layout, home, own_path = assembled("stock", tmp_path / "layout"), tmp_path / "home", tmp_path / "house"
+    for file, text in {
+        home / "dags" / "nightly_report.py": OWN_DAG,
+        home / "plugins" / "house.py": OWN_PLUGIN,
+        home / "plugins" / "unfinished" / "broken.py": "raise SystemError",
+        home / "plugins" / ".airflowignore": "unfinished/\n",
+        own_path / "house_rules.py": "",
+        own_path / "include" / "house_words.py": "",
+    }.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    (commands,) = re.findall(r"```\n(layout=.*?)```", (ROOT / "docs" / "deployment.md").read_text(), re.DOTALL)
+    given = {"AIRFLOW_HOME": str(home), "PYTHONPATH": str(own_path)}
+    found = load(tmp_path, after(re.sub(r"^layout=\S+", f"layout={layout}", commands), given))
+    assert (found["plugin_errors"], found["import_errors"]) == ({}, {})
+    assert {"house", "image_proxy"} <= set(found["plugins"])
+    ours = {path.stem for path in (ROOT / "dags").glob("*.py")} - {ONLY_WITH_A_SETTING}
+    assert set(found["dags"]) == {"nightly_report"} | ours
+    assert str(home) in found["operators"]
+    assert str(layout) in found["include"]
+
+
+def test_the_stock_layouts_file_extends_the_path_that_is_there(tmp_path: Path) -> None:
+    layout = assembled("stock", tmp_path / "with a space")
+    assert sourced(layout / "airflow.env")["PYTHONPATH"] == str(layout)
+    assert sourced(layout / "airflow.env", {"PYTHONPATH": "/a:/b c"})["PYTHONPATH"] == f"{layout}:/a:/b c"
 
 
 def test_a_decode_worker_starts_there(loaded: tuple[Path, dict[str, Any]]) -> None:
