@@ -3,7 +3,8 @@
 `CHART` was read by hand from chart/values.schema.json of apache/airflow at commit 002e5532 (the chart for Airflow 3.0);
 what moved below `workers.celery` and `workers.kubernetes` since, from the release notes of the charts 1.20.0 to 1.22.0
 and the pull requests 59730, 61890, 61892 and 61915; `createUserJob.enabled` from 56057. The schema
-refuses unknown keys nearly everywhere, so this does; what the templates make of the values it does not tell.
+refuses unknown keys nearly everywhere, so this does; what the templates make of the values it does not tell. Nor does
+it find what is wrong in `CHART` and in a file alike: that takes the chart itself (docs/deployment.md, `helm template`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tests.airflow_options import unknown_options
 from tests.distributed.compose import ROOT
 
 FILES = sorted((ROOT / "deploy" / "helm").glob("values-*.yaml"))
+CHART_VERSION = "1.22.0"
 QUANTITY = (int, str)
 CHART: dict[str, Any] = {
     "executor": re.compile(r"([A-Za-z_][A-Za-z0-9_.]*\.)?[A-Z][A-Za-z0-9]+Executor"),
@@ -136,6 +138,11 @@ def test_it_runs_the_version_that_is_locked(values: dict[str, Any]) -> None:
     requirements = (ROOT / "requirements.txt").read_text()
     version = re.findall(r"^apache-airflow(?:\[\w+\])?==(\S+)", requirements, re.MULTILINE)[0]
     assert values["airflowVersion"] == values["images"]["airflow"]["tag"] == version
+
+
+@pytest.mark.parametrize("path", [*FILES, ROOT / "docs" / "deployment.md"], ids=lambda path: path.name)
+def test_the_chart_that_is_named_is_the_one_that_was_read(path: Path) -> None:
+    assert set(re.findall(r"--version (\S+)", path.read_text())) == {CHART_VERSION}
 
 
 def test_a_stopping_worker_may_end_its_batch(values: dict[str, Any]) -> None:
