@@ -2,8 +2,8 @@
 
 `python -m scripts.package_layout KIND FOLDER` with KIND one of:
 
-- `stock`: dags/, plugins/, include/, scripts/ side by side, and `airflow.env` that points an Airflow without DAGs of its own
-  to them. One that has some keeps its folders, and gets copies (see docs/deployment.md).
+- `stock`: dags/, plugins/, include/, scripts/ side by side, and `airflow.env` that points an Airflow without DAGs to
+  them. One that has DAGs keeps its folders, and gets copies (see docs/deployment.md).
 - `mwaa`:  what goes into the environment's S3 bucket: dags/, plugins.zip, requirements.txt with its constraints.
 - `astro`: an Astro project: dags/, plugins/, include/, requirements.txt, packages.txt, Dockerfile.
 
@@ -29,17 +29,18 @@ MWAA_DAGS = "/usr/local/airflow/dags"
 # Airflow is part of these images; asking for it again would ask pip to replace it.
 OF_THE_IMAGE = ("apache-airflow[", "apache-airflow==")
 ASTRO_DOCKERFILE = """\
-# Set the tag of the Astro Runtime that carries the Airflow version you run (see docs/deployment.md).
+# The Astro Runtime that carries the Airflow version you run, in its distribution for Python 3.11 (docs/deployment.md).
 ARG RUNTIME=3.3-1
-FROM astrocrpublic.azurecr.io/runtime:${RUNTIME}
+FROM astrocrpublic.azurecr.io/runtime:${RUNTIME}-python-3.11
 ENV PYTHONPATH=/usr/local/airflow
 """
 
 
 def stock(target: Path) -> None:
-    """A folder for any Airflow. Its `airflow.env` is for one that has no DAGs and plugins yet: Airflow has one folder each.
+    """A folder for any Airflow.
 
-    PYTHONPATH is extended all the same, because what is on it is anybody's.
+    Its `airflow.env` is for one that has no DAGs and plugins yet, since Airflow has one folder for each. PYTHONPATH is
+    extended all the same: what is on it is anybody's.
     """
     _copy("dags", target / "dags")
     _copy("plugins", target / "plugins")

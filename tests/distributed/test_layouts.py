@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib.metadata import distribution
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from scripts.package_layout import KINDS
@@ -186,6 +188,15 @@ def test_requirements_are_pinned_and_leave_airflow_to_the_image(tmp_path: Path) 
         assert len(lines) > 10
         assert all("==" in line for line in lines)
         assert not [line for line in lines if line.startswith(("apache-airflow==", "apache-airflow["))]
+
+
+def test_astros_image_is_the_distribution_for_our_python(tmp_path: Path) -> None:
+    """Without the suffix it is the Runtime's default Python, whichever that is."""
+    dockerfile = (assembled("astro", tmp_path / "astro") / "Dockerfile").read_text()
+    (python,) = re.findall(r"^FROM \S+-python-(3\.\d+)$", dockerfile, re.MULTILINE)
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert SpecifierSet(wanted).contains(f"{python}.0")
+    assert f"-python{python}\n" in (ROOT / "Dockerfile").read_text()  # the one that everything here was run on
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
