@@ -2,7 +2,8 @@
 
 `python -m scripts.package_layout KIND FOLDER` with KIND one of:
 
-- `stock`: dags/, plugins/, include/, scripts/ side by side, and `airflow.env` with three variables that point to them.
+- `stock`: dags/, plugins/, include/, scripts/ side by side, and `airflow.env` that points an Airflow without DAGs to
+  them. One that has DAGs keeps its folders, and gets copies (see docs/deployment.md).
 - `mwaa`:  what goes into the environment's S3 bucket: dags/, plugins.zip, requirements.txt with its constraints.
 - `astro`: an Astro project: dags/, plugins/, include/, requirements.txt, packages.txt, Dockerfile.
 
@@ -28,27 +29,30 @@ MWAA_DAGS = "/usr/local/airflow/dags"
 # Airflow is part of these images; asking for it again would ask pip to replace it.
 OF_THE_IMAGE = ("apache-airflow[", "apache-airflow==")
 ASTRO_DOCKERFILE = """\
-# Set the tag of the Astro Runtime that carries the Airflow version you run (see docs/deployment.md).
+# The Astro Runtime that carries the Airflow version you run, in its distribution for Python 3.11 (docs/deployment.md).
 ARG RUNTIME=3.3-1
-FROM astrocrpublic.azurecr.io/runtime:${RUNTIME}
+FROM astrocrpublic.azurecr.io/runtime:${RUNTIME}-python-3.11
 ENV PYTHONPATH=/usr/local/airflow
 """
 
 
 def stock(target: Path) -> None:
-    """A folder for any Airflow: source `airflow.env` in the environment of every component."""
+    """A folder for any Airflow.
+
+    Its `airflow.env` is for one that has no DAGs and plugins yet, since Airflow has one folder for each. PYTHONPATH is
+    extended all the same: what is on it is anybody's.
+    """
     _copy("dags", target / "dags")
     _copy("plugins", target / "plugins")
     _copy("include", target / "include")
     _copy("scripts", target / "scripts")
     here = target.resolve()
     lines = {
-        "AIRFLOW__CORE__DAGS_FOLDER": here / "dags",
-        "AIRFLOW__CORE__PLUGINS_FOLDER": here / "plugins",
-        "PYTHONPATH": here,
+        "AIRFLOW__CORE__DAGS_FOLDER": shlex.quote(str(here / "dags")),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": shlex.quote(str(here / "plugins")),
+        "PYTHONPATH": shlex.quote(str(here)) + '"${PYTHONPATH:+:$PYTHONPATH}"',
     }
-    exports = [f"export {name}={shlex.quote(str(value))}\n" for name, value in lines.items()]
-    _write(target / "airflow.env", "".join(exports))
+    _write(target / "airflow.env", "".join(f"export {name}={value}\n" for name, value in lines.items()))
     _write(target / "requirements.txt", _requirements())
     _write(target / CONSTRAINTS, "\n".join(constraints()) + "\n")
 

@@ -24,6 +24,18 @@ def require_chromium() -> str:
     return str(found)
 
 
+def require_curl() -> None:
+    """Need what Airflow's health checks in docker-compose.yaml ask with."""
+    if shutil.which("curl") is None:
+        _missing("the program `curl` is missing (apt-get install curl)")
+
+
+def require_wget() -> None:
+    """Need what the S3 server's health check in docker-compose.yaml asks with."""
+    if shutil.which("wget") is None:
+        _missing("the program `wget` is missing (apt-get install wget)")
+
+
 def _missing(reason: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(reason)

@@ -26,7 +26,9 @@ class ComposeService:
 
     name: str
     command: tuple[str, ...]
-    environment: dict[str, str]
+    environment: dict[str, str]  # wins over what is in the files
+    env_files: tuple[str, ...] = ()
+    healthcheck: tuple[str, ...] = ()
 
 
 def interpolate(text: str, variables: dict[str, str]) -> str:
@@ -66,6 +68,8 @@ def read_services(text: str, variables: dict[str, str]) -> dict[str, ComposeServ
             environment={
                 key: interpolate(str(value), variables) for key, value in service.get("environment", {}).items()
             },
+            env_files=tuple(file["path"] for file in service.get("env_file", ())),
+            healthcheck=tuple(interpolate(part, variables) for part in service.get("healthcheck", {}).get("test", ())),
         )
         for name, service in services.items()
     }

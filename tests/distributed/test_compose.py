@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from include.pipeline.settings import load_settings
 from scripts.make_env import filled
 from scripts.make_env import main as make_env
+from tests.airflow_options import unknown_variables
 from tests.distributed.compose import (
     ROOT,
     MissingVariable,
@@ -34,11 +35,20 @@ AIRFLOW = ("init", "api-server", "scheduler", "dag-processor", "triggerer", "wor
 PINNED = re.compile(r"^[a-z0-9./-]+:\d+\.\d+(\.\d+)?$")
 
 
+SETTINGS_FILE = {"path": "./settings.env", "required": False}
+
+
 def specified(text: str) -> ComposeSpecification:
-    """Validate; the model does not know extension fields, which the specification allows at the top."""
-    return ComposeSpecification.model_validate(
-        {name: value for name, value in yaml.safe_load(text).items() if not name.startswith("x-")}
-    )
+    """Validate; the model does not know extension fields, which the specification allows at the top.
+
+    Nor does it know the long form of an env_file, which the specification has since 2024: `SETTINGS_FILE` is all that
+    is used of it, and is given to the model as a path.
+    """
+    content = {name: value for name, value in yaml.safe_load(text).items() if not name.startswith("x-")}
+    for service in content["services"].values():
+        if service.get("env_file") == [SETTINGS_FILE]:
+            service["env_file"] = [SETTINGS_FILE["path"]]
+    return ComposeSpecification.model_validate(content)
 
 
 def test_it_is_a_compose_file() -> None:
@@ -195,6 +205,40 @@ def test_every_setting_is_one_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith("IMAGE_PROXY_"):
             monkeypatch.setenv(name, value)
     assert load_settings().required_bucket == "image-proxies"
+
+
+def test_the_operators_settings_reach_airflow_and_nothing_else() -> None:
+    with_them = {name for name, service in SERVICES.items() if service.get("env_file")}
+    assert with_them == set(AIRFLOW) - {"nova-stand-in"}
+    assert all(SERVICES[name]["env_file"] == [SETTINGS_FILE] for name in with_them)
+
+
+@pytest.mark.parametrize("name", [".env", "settings.env"])
+def test_what_a_person_writes_there_is_neither_committed_nor_built_into_an_image(name: str) -> None:
+    assert name in (ROOT / ".gitignore").read_text().splitlines()
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignored
+    assert f"!{name}" not in ignored
+
+
+def test_the_settings_in_the_example_are_ones_and_reach_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What docker-compose.yaml sets itself would win over them."""
+    shown = dict(re.findall(r"^#   (\w+)=(.+)$", EXAMPLE, re.MULTILINE))
+    assert {"AIRFLOW__METRICS__STATSD_ON", "AIRFLOW__CORE__AUTH_MANAGER"} <= set(shown)
+    assert unknown_variables(shown) == []
+    assert not set(shown) & set(SERVICES["worker"]["environment"])
+    for name, value in shown.items():
+        if name.startswith("IMAGE_PROXY_"):
+            monkeypatch.setenv(name, value)
+    assert load_settings().max_cost_usd_per_day == 50
+
+
+def test_every_airflow_option_exists() -> None:
+    """A misspelt one does nothing, and no component says so."""
+    names = {name for service in SERVICES.values() for name in service["environment"]}
+    assert len([name for name in names if name.startswith("AIRFLOW__")]) > 20
+    assert unknown_variables(names) == []
+    assert unknown_variables(["AIRFLOW__CORE__EXECUTORS", "AIRFLOW__CORE__EXECUTOR"]) == ["core.executors"]
 
 
 def test_the_image_holds_what_the_repository_needs_to_run() -> None:

@@ -3,7 +3,8 @@
 `CHART` was read by hand from chart/values.schema.json of apache/airflow at commit 002e5532 (the chart for Airflow 3.0);
 what moved below `workers.celery` and `workers.kubernetes` since, from the release notes of the charts 1.20.0 to 1.22.0
 and the pull requests 59730, 61890, 61892 and 61915; `createUserJob.enabled` from 56057. The schema
-refuses unknown keys nearly everywhere, so this does; what the templates make of the values it does not tell.
+refuses unknown keys nearly everywhere, so this does; what the templates make of the values it does not tell. Nor does
+it find what is wrong in `CHART` and in a file alike: that takes the chart itself (docs/deployment.md, `helm template`).
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.airflow_options import unknown_options
 from tests.distributed.compose import ROOT
 
 FILES = sorted((ROOT / "deploy" / "helm").glob("values-*.yaml"))
+CHART_VERSION = "1.22.0"
 QUANTITY = (int, str)
 CHART: dict[str, Any] = {
     "executor": re.compile(r"([A-Za-z_][A-Za-z0-9_.]*\.)?[A-Z][A-Za-z0-9]+Executor"),
@@ -104,17 +107,9 @@ def test_only_the_executors_own_workers_are_set(values: dict[str, Any]) -> None:
 
 def test_every_airflow_option_exists(values: dict[str, Any]) -> None:
     """`config` becomes airflow.cfg, where a misspelt option does nothing."""
-    from airflow.configuration import conf
-
-    described = conf.configuration_description
-    unknown = [
-        f"{section}.{option}"
-        for section, options in values["config"].items()
-        if section != "kubernetes_executor"  # of a provider that is installed in that deployment only
-        for option in options
-        if option not in described.get(section, {}).get("options", {})
-    ]
-    assert unknown == []
+    known_elsewhere = "kubernetes_executor"  # of a provider that is installed in that deployment only
+    options = [(section, option) for section, given in values["config"].items() for option in given]
+    assert unknown_options(pair for pair in options if pair[0] != known_elsewhere) == []
 
 
 def test_secrets_are_names_of_secrets(values: dict[str, Any]) -> None:
@@ -145,6 +140,11 @@ def test_it_runs_the_version_that_is_locked(values: dict[str, Any]) -> None:
     assert values["airflowVersion"] == values["images"]["airflow"]["tag"] == version
 
 
+@pytest.mark.parametrize("path", [*FILES, ROOT / "docs" / "deployment.md"], ids=lambda path: path.name)
+def test_the_chart_that_is_named_is_the_one_that_was_read(path: Path) -> None:
+    assert set(re.findall(r"--version (\S+)", path.read_text())) == {CHART_VERSION}
+
+
 def test_a_stopping_worker_may_end_its_batch(values: dict[str, Any]) -> None:
     workers = values["workers"][WORKERS[values["executor"]]]
     assert workers["terminationGracePeriodSeconds"] >= 600
@@ -156,3 +156,24 @@ def test_a_stopping_worker_may_end_its_batch(values: dict[str, Any]) -> None:
 def test_the_job_prepares_the_catalog_and_the_pool(values: dict[str, Any]) -> None:
     command = values["migrateDatabaseJob"]["args"][-1]
     assert all(part in command for part in ("airflow db migrate", "pools set nova", "scripts.prepare_deployment"))
+
+
+def test_the_pools_size_is_the_operators(values: dict[str, Any]) -> None:
+    """Each upgrade runs the job again: a number in its command would undo what an operator set."""
+    command = values["migrateDatabaseJob"]["args"][-1]
+    (slots,) = re.findall(r"airflow pools set nova (\S+)", command)
+    assert slots == '"${NOVA_POOL_SLOTS:?}"'
+    assert int(environment(values)["NOVA_POOL_SLOTS"]) >= int(environment(values)["IMAGE_PROXY_NOVA_CONCURRENCY"])
+
+
+def test_a_worker_asks_for_the_cores_that_its_decode_processes_use(values: dict[str, Any]) -> None:
+    """Asking for fewer, the cluster puts so many workers on a node that they take turns."""
+    tasks = values["config"]["celery"]["worker_concurrency"] if values["executor"] == "CeleryExecutor" else 1
+    processes = tasks * int(environment(values)["IMAGE_PROXY_WORKERS"])
+    resources = values["workers"][WORKERS[values["executor"]]]["resources"]
+    assert int(resources["requests"]["cpu"]) == processes
+    assert int(resources["limits"]["memory"].removesuffix("Gi")) > 2 * processes
+
+
+def environment(values: dict[str, Any]) -> dict[str, str]:
+    return {entry["name"]: entry["value"] for entry in values["env"]}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib.metadata import distribution
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from scripts.package_layout import KINDS
@@ -21,6 +24,7 @@ from scripts.production_lock import constraints, direct_requirements
 from tests.distributed.compose import ROOT
 from tests.distributed.ledger import photograph
 
+ONLY_WITH_A_SETTING = "catalog_ingest_events"  # there is nothing to listen to before a queue is named
 LOADED = """
 import json, os, sys
 import airflow.settings
@@ -53,12 +57,18 @@ def assembled(kind: str, target: Path) -> Path:
     return target
 
 
-def sourced(file: Path) -> dict[str, str]:
-    """Return what a shell hands on to a process once it has read the file."""
+def after(script: str, given: dict[str, str]) -> dict[str, str]:
+    """Return what a shell hands on to a process once it has done the script."""
     print_all = "import json, os; print(json.dumps(dict(os.environ)))"
-    command = ["/bin/sh", "-c", '. "$1" && exec "$2" -c "$3"', "sh", str(file), sys.executable, print_all]
-    done = subprocess.run(command, env={}, capture_output=True, text=True, check=True)
+    command = ["/bin/sh", "-ec", f'{script}\nexec "$1" -c "$2"', "sh", sys.executable, print_all]
+    done = subprocess.run(command, env={"PATH": "/usr/bin:/bin", **given}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     return {name: value for name, value in json.loads(done.stdout).items() if name.startswith(("AIRFLOW", "PYTHON"))}
+
+
+def sourced(file: Path, given: dict[str, str] | None = None) -> dict[str, str]:
+    """Return what a process gets from a shell that has read the file."""
+    return after(f". {shlex.quote(str(file))}", given or {})
 
 
 def as_deployed(kind: str, layout: Path) -> dict[str, str]:
@@ -82,15 +92,14 @@ def as_deployed(kind: str, layout: Path) -> dict[str, str]:
 def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp(f"layout {request.param}")
     layout = assembled(request.param, folder / "layout")
+    return layout, load(folder, {"AIRFLOW_HOME": str(folder / "home"), **as_deployed(request.param, layout)})
+
+
+def load(folder: Path, deployed: dict[str, str]) -> dict[str, Any]:
+    """Load everything in a process that has this environment and nothing of ours, and return what it found."""
     elsewhere, answer = folder / "elsewhere", folder / "answer.json"
     (elsewhere / "include" / "imaging").mkdir(parents=True)  # somebody else's, in the working directory
-    env = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(folder),
-        "AIRFLOW_HOME": str(folder / "home"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        **as_deployed(request.param, layout),
-    }
+    env = {"PATH": os.environ["PATH"], "HOME": str(folder), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", **deployed}
     image = folder / "image.jpg"
     image.write_bytes(photograph())
     done = subprocess.run(
@@ -102,7 +111,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return layout, json.loads(answer.read_text())
+    return dict(json.loads(answer.read_text()))
 
 
 def test_plugin_and_dags_load(loaded: tuple[Path, dict[str, Any]]) -> None:
@@ -110,13 +119,61 @@ def test_plugin_and_dags_load(loaded: tuple[Path, dict[str, Any]]) -> None:
     assert found["plugin_errors"] == {}
     assert found["import_errors"] == {}
     assert "image_proxy" in found["plugins"]
-    assert {path.stem for path in (ROOT / "dags").glob("*.py")} & set(found["dags"])
+    assert set(found["dags"]) == {path.stem for path in (ROOT / "dags").glob("*.py")} - {ONLY_WITH_A_SETTING}
 
 
 def test_the_code_is_the_layouts_own(loaded: tuple[Path, dict[str, Any]]) -> None:
     layout, found = loaded
     assert str(layout) in found["operators"]
     assert str(layout) in found["include"]
+
+
+OWN_DAG = """
+from airflow.sdk import dag
+import house_rules
+import include.house_words
+
+@dag(schedule=None)
+def nightly_report() -> None: ...
+
+nightly_report()
+"""
+OWN_PLUGIN = """
+from airflow.plugins_manager import AirflowPlugin
+
+class House(AirflowPlugin):
+    name = "house"
+"""
+
+
+def test_an_airflow_that_is_there_keeps_its_dags_its_plugins_and_its_path(tmp_path: Path) -> None:
+    """The commands of docs/deployment.md, run on an Airflow that has all of these."""
+    layout, home, own_path = assembled("stock", tmp_path / "layout"), tmp_path / "home", tmp_path / "house"
+    for file, text in {
+        home / "dags" / "nightly_report.py": OWN_DAG,
+        home / "plugins" / "house.py": OWN_PLUGIN,
+        home / "plugins" / "unfinished" / "broken.py": "raise SystemError",
+        home / "plugins" / ".airflowignore": "unfinished/\n",
+        own_path / "house_rules.py": "",
+        own_path / "include" / "house_words.py": "",
+    }.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    (commands,) = re.findall(r"```\n(layout=.*?)```", (ROOT / "docs" / "deployment.md").read_text(), re.DOTALL)
+    given = {"AIRFLOW_HOME": str(home), "PYTHONPATH": str(own_path)}
+    found = load(tmp_path, after(re.sub(r"^layout=\S+", f"layout={layout}", commands), given))
+    assert (found["plugin_errors"], found["import_errors"]) == ({}, {})
+    assert {"house", "image_proxy"} <= set(found["plugins"])
+    ours = {path.stem for path in (ROOT / "dags").glob("*.py")} - {ONLY_WITH_A_SETTING}
+    assert set(found["dags"]) == {"nightly_report"} | ours
+    assert str(home) in found["operators"]
+    assert str(layout) in found["include"]
+
+
+def test_the_stock_layouts_file_extends_the_path_that_is_there(tmp_path: Path) -> None:
+    layout = assembled("stock", tmp_path / "with a space")
+    assert sourced(layout / "airflow.env")["PYTHONPATH"] == str(layout)
+    assert sourced(layout / "airflow.env", {"PYTHONPATH": "/a:/b c"})["PYTHONPATH"] == f"{layout}:/a:/b c"
 
 
 def test_a_decode_worker_starts_there(loaded: tuple[Path, dict[str, Any]]) -> None:
@@ -131,6 +188,15 @@ def test_requirements_are_pinned_and_leave_airflow_to_the_image(tmp_path: Path) 
         assert len(lines) > 10
         assert all("==" in line for line in lines)
         assert not [line for line in lines if line.startswith(("apache-airflow==", "apache-airflow["))]
+
+
+def test_astros_image_is_the_distribution_for_our_python(tmp_path: Path) -> None:
+    """Without the suffix it is the Runtime's default Python, whichever that is."""
+    dockerfile = (assembled("astro", tmp_path / "astro") / "Dockerfile").read_text()
+    (python,) = re.findall(r"^FROM \S+-python-(3\.\d+)$", dockerfile, re.MULTILINE)
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert SpecifierSet(wanted).contains(f"{python}.0")
+    assert f"-python{python}\n" in (ROOT / "Dockerfile").read_text()  # the one that everything here was run on
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:

@@ -68,3 +68,16 @@ def test_nobody_listens_beyond_this_machine(topology: Topology, finished: str) -
 def test_task_logs_are_read_over_the_api_from_the_shared_volume(topology: Topology, finished: str) -> None:
     answer = topology.client.get(f"/dags/image_proxy_pipeline/dagRuns/{finished}/taskInstances/plan/logs/1")
     assert f"listed {IMAGES} images" in answer.text
+
+
+def test_a_setting_of_the_settings_file_reaches_the_workers_and_not_amazon(
+    books: Books, topology: Topology, shipment: Shipment, finished: str
+) -> None:
+    """And what docker-compose.yaml sets itself wins over it: the proxies are in the bucket of .env."""
+    (uri,) = books.rows("SELECT uri FROM image_proxies WHERE file_id = :id AND uri IS NOT NULL", id=shipment.ids[0])[0]
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    assert bucket == topology.variables["IMAGE_PROXY_BUCKET"]
+    tags = books.s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
+    assert tags == [{"Key": "department", "Value": "archive"}]
+    stand_in = psutil.Process(topology.components["nova-stand-in"].pid).environ()
+    assert "IMAGE_PROXY_OBJECT_TAGS" not in stand_in

@@ -56,6 +56,8 @@ ENV_OVERRIDES = {
     "LEASE_SECONDS": "10",
     "RETRY_SECONDS": "3",
 }
+# What a person would write into settings.env: the second is docker-compose.yaml's own, and must have no effect.
+SETTINGS = {"IMAGE_PROXY_OBJECT_TAGS": '{"department": "archive"}', "IMAGE_PROXY_BUCKET": "nobodys-bucket"}
 PORTS = {"postgres": 5432, "redis": 6379, "nova-stand-in": 8766, "api-server": 8080, "scheduler": 8974}
 AIRFLOW_SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer", "worker")
 MARKER = "TOPOLOGY_ID"
@@ -130,6 +132,7 @@ class Topology:
         subprocess.run([sys.executable, "-m", "scripts.make_env", str(path)], check=True, cwd=ROOT, capture_output=True)
         with path.open("a") as opened:
             opened.writelines(f"{name}={value}\n" for name, value in self._overrides.items())
+        (self.folder / "settings.env").write_text("".join(f"{name}={value}\n" for name, value in SETTINGS.items()))
         return read_env_file(path.read_text())
 
     def _s3_keys(self) -> Credentials:
@@ -153,7 +156,8 @@ class Topology:
     def environment(self, service: ComposeService) -> dict[str, str]:
         """Return the whole environment of one service's process: the compose file's, the image's, and PATH."""
         _, image = image_content((ROOT / "Dockerfile").read_text())
-        given = {name: self.native(value, service.name) for name, value in {**image, **service.environment}.items()}
+        written = {**image, **self._env_files(service), **service.environment}
+        given = {name: self.native(value, service.name) for name, value in written.items()}
         binaries = [Path(sys.executable).parent, _redis_folder(), _postgres_folder(), "/usr/bin", "/bin"]
         own = {
             "PATH": os.pathsep.join(map(str, binaries)),
@@ -162,6 +166,12 @@ class Topology:
             MARKER: self.id,
         }
         return {"AIRFLOW_HOME": str(self._image), "NO_PROXY": "*", **given, **own}
+
+    def _env_files(self, service: ComposeService) -> dict[str, str]:
+        """Return what the service's env_files hold; a file that is not there is left out."""
+        paths = [self.folder / file for file in service.env_files]
+        read = [read_env_file(path.read_text()) for path in paths if path.exists()]
+        return {name: value for file in read for name, value in file.items()}
 
     def command(self, service: ComposeService) -> list[str]:
         """Return the argv of one service, as the image's entrypoint would run it."""

@@ -1,12 +1,15 @@
-"""The laptop's client of Airflow's REST API, against a server that answers as Airflow does when its SQLite is busy."""
+"""The laptop's Airflow: its options, and its client against a server that answers as a busy SQLite makes Airflow do."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import httpx
 import pytest
 
 from include.local import airflow
-from include.local.airflow import AirflowTransport
+from include.local.airflow import AirflowHome, AirflowTransport
+from tests.airflow_options import unknown_variables
 from tests.answering import Asked, answering
 
 REFUSED = (500, b'{"detail": {"reason": "Database error", "message": "Serious error when handling your request."}}')
@@ -43,3 +46,9 @@ def test_nothing_else_is_asked_again(said: tuple[int, bytes]) -> None:
     with answering(said) as server, client(server.url) as airflow_client:
         assert airflow_client.post("/backfills", json={}).status_code == said[0]
     assert len(server.asked) == 1
+
+
+def test_every_option_that_a_laptop_sets_exists(tmp_path: Path) -> None:
+    """A misspelt one does nothing, and no component says so."""
+    environment = AirflowHome(tmp_path).environment({}, "bucket")
+    assert unknown_variables(environment) == []
