@@ -9,6 +9,8 @@ import time
 import psutil
 import pytest
 
+from scripts.make_env import EMPTY
+from tests.distributed.compose import ROOT
 from tests.distributed.ledger import Books, Shipment, photograph
 from tests.distributed.topology import WORKERS, Topology
 
@@ -68,3 +70,15 @@ def test_nobody_listens_beyond_this_machine(topology: Topology, finished: str) -
 def test_task_logs_are_read_over_the_api_from_the_shared_volume(topology: Topology, finished: str) -> None:
     answer = topology.client.get(f"/dags/image_proxy_pipeline/dagRuns/{finished}/taskInstances/plan/logs/1")
     assert f"listed {IMAGES} images" in answer.text
+
+
+def test_no_log_holds_a_secret(topology: Topology, finished: str) -> None:
+    """Neither a task's log nor what a component printed: the secrets of .env, and what connections are made of."""
+    secrets = {name: topology.variables[name] for name in EMPTY.findall((ROOT / ".env.example").read_text())}
+    assert {"CATALOG_PASSWORD", "POSTGRES_PASSWORD", "S3_SECRET_KEY", "JWT_SECRET"} <= secrets.keys()
+    logs = {path: path.read_text(errors="replace") for path in topology.folder.rglob("*.log")}
+    names = {path.name for path in logs}
+    assert {"scheduler.1.log", "worker-1.1.log", "s3.log"} <= names
+    assert any(f"run_id={finished}" in str(path) for path in logs)
+    told = {name: path.name for name, secret in secrets.items() for path, text in logs.items() if secret in text}
+    assert not told
