@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -37,14 +40,40 @@ def test_two_runs_and_a_backfill(books: Books, topology: Topology) -> None:
     filled = _backfill_runs(topology)
     for run in [*runs, *filled]:
         assert books.ended(run) == "success", books.tasks(run)
+    spans = {run: _span(books.run(run)) for run in [*runs, *filled]}
+    assert any(_at_once(*(spans[run] for run in [*runs, hour])) for hour in filled), f"one after the other: {spans}"
+    working = [pair for pair in itertools.combinations(spans, 2) if _worked_at_once(books, *pair)]
+    assert working, "no two of them were at work on images at the same moment"
     figures = books.check(shipment, [*runs, *filled], in_flight=0)
-    books.tell(f"two runs and a backfill of four hours at once: {figures}; analysed by {_analysts(books, shipment)}")
+    books.tell(
+        f"two runs and a backfill of four hours at once ({len(working)} pairs of them worked at the same moment): "
+        f"{figures}; analysed by {_analysts(books, shipment)}"
+    )
     assert figures["image_analyses:analysed"] == figures["answers"] == len(ids)
 
 
 def _backfill_runs(topology: Topology) -> list[str]:
     answer = topology.client.get(f"/dags/{DAG_ID}/dagRuns", params={"run_type": "backfill"})
     return [run["dag_run_id"] for run in answer.raise_for_status().json()["dag_runs"]]
+
+
+def _span(of: Mapping[str, Any]) -> tuple[str, str]:
+    """When a run or a task began and ended, in a form that sorts by time."""
+    return of["start_date"], of["end_date"]
+
+
+def _at_once(*spans: tuple[str, str]) -> bool:
+    """Whether there was a moment that lies in each of the spans."""
+    return max(start for start, _ in spans) < min(end for _, end in spans)
+
+
+def _worked_at_once(books: Books, one: str, other: str) -> bool:
+    """Whether a batch of one run was worked on beside one of the other; a run that found nothing to do has none."""
+    mine, theirs = (
+        [_span(task) for task in books.tasks(run) if task["task_id"].startswith("images.") and task["start_date"]]
+        for run in (one, other)
+    )
+    return any(_at_once(*pair) for pair in itertools.product(mine, theirs))
 
 
 def _analysts(books: Books, shipment: Shipment) -> dict[str, int]:

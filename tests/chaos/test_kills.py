@@ -10,22 +10,25 @@ import contextlib
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from redis import Redis
 
 from tests.distributed.ledger import RUN_SECONDS, Books, Shipment, photograph
-from tests.distributed.topology import DAG_ID, Topology
+from tests.distributed.topology import DAG_ID, WORKERS, Topology, family, stopped
 
 IMAGES = 24
 BATCH = 4
 MOMENTS = 50  # at which a worker is frozen, to have it hang at a good one
 POOL_SLOTS = 8  # requests to Nova in flight over all workers: NOVA_POOL_SLOTS of the topology
+STUCK = "Task stuck in queued; will try to requeue"
+WORKER_NAMES = [f"worker-{number}" for number in range(1, WORKERS + 1)]
 
 pytestmark = pytest.mark.distributed
 
@@ -43,23 +46,63 @@ def shipment(books: Books, topology: Topology, pictures: list[bytes]) -> Iterato
 
 
 def balance(
-    broke: str, books: Books, shipment: Shipment, runs: list[str], in_flight: int = POOL_SLOTS
+    broke: str,
+    books: Books,
+    shipment: Shipment,
+    runs: list[str],
+    in_flight: int = 0,
+    failed: Mapping[int, str] | None = None,
 ) -> dict[str, int]:
-    """Balance the books and say what was broken and counted."""
-    figures = books.check(shipment, runs, in_flight=in_flight)
+    """Balance the books and say what was broken and counted. ``in_flight``: what the kill may have made unknown, of the
+    answers that were paid for."""
+    figures = books.check(shipment, runs, in_flight=in_flight, failed=failed)
     states = [books.state(run) for run in runs]
     books.tell(f"{broke}: runs {states}, {figures}")
     return figures
 
 
+def strike(books: Books, topology: Topology, shipment: Shipment, run: str, name: str) -> None:
+    """Kill a component while a task of the run is running and images are not done; it is started again."""
+    starts, left = len(topology.components[name].sessions), list[int]()
+    topology.until(lambda: "running" in _states(books, run), RUN_SECONDS, "a running task")
+    topology.kill(name)
+    books.engine.dispose()
+    topology.until(lambda: left.append(IMAGES - books.done(shipment)) or left, RUN_SECONDS, "a count of what is left")
+    assert left[0] > 0, "all was done before anything could be broken"
+    topology.until(lambda: len(topology.components[name].sessions) > starts, RUN_SECONDS, f"a new start of {name}")
+
+
+def hit(books: Books, run: str, find: Callable[[], list[psutil.Process]]) -> set[tuple[str, int]]:
+    """Kill processes at a moment when a task of the run is in them; return which tasks.
+
+    They are stopped while Airflow is asked, so that no task ends between the look and the kill.
+    """
+    caught: set[tuple[str, int]] = set()
+
+    def look() -> bool:
+        processes = find()
+        with stopped(processes):
+            caught.update(books.running(run, [process.pid for process in processes]))
+            for process in processes if caught else ():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        return bool(caught)
+
+    books.topology.until(look, RUN_SECONDS, "a task in what is to be killed")
+    return caught
+
+
 def test_a_celery_worker_with_all_its_tasks(books: Books, topology: Topology, shipment: Shipment) -> None:
+    worker, restarts = topology.components["worker-1"], len(topology.restarts)
     run = books.trigger(shipment, batch_size=BATCH)
     books.come_to(shipment, 4)
-    topology.kill("worker-1")
+    tasks = hit(books, run, lambda: family(worker.pid))
+    assert books.done(shipment) < IMAGES
     runs = books.settle(shipment, run)
-    assert "worker-1" in topology.restarts
-    figures = balance("killed worker-1 and all its tasks", books, shipment, runs)
-    assert figures["image_analyses:analysed"] == IMAGES
+    assert "worker-1" in topology.restarts[restarts:]
+    tries = books.tries(run)
+    assert all(tries[task] > 1 for task in tasks), "a task that was killed was not tried again"
+    balance(f"killed worker-1 with {sorted(tasks)}", books, shipment, runs, in_flight=POOL_SLOTS)
 
 
 def test_a_celery_worker_that_hangs_and_goes_on(books: Books, topology: Topology, pictures: list[bytes]) -> None:
@@ -85,7 +128,7 @@ def test_a_celery_worker_that_hangs_and_goes_on(books: Books, topology: Topology
     assert _outcomes(books, shipment) == before, "what woke up has written outcomes"
     assert _booked(books, shipment, woke_up) <= hung.held
     assert _paid_twice(books, topology, shipment) <= hung.held, "paid again, and was not in flight"
-    figures = balance(f"froze worker-1 with {hung}", books, shipment, runs)
+    figures = balance(f"froze worker-1 with {hung}", books, shipment, runs, in_flight=POOL_SLOTS)
     assert figures["paid_twice"] >= len(hung.asked), "an answer that nobody could read"
 
 
@@ -93,16 +136,19 @@ def test_a_task_process(books: Books, topology: Topology, shipment: Shipment) ->
     """What the out-of-memory killer does to the process that holds a batch: its decode workers end with it."""
     run = books.trigger(shipment, batch_size=BATCH)
     books.come_to(shipment, 2, "image_proxies")
-    decoder = _decoder(topology)
-    task = decoder.parent()
-    assert task is not None
-    task.kill()
-    decoder.wait(30)
+    decoders: list[psutil.Process] = []
+
+    def holder() -> list[psutil.Process]:
+        decoders[:] = list(_decoders(topology))[:1]
+        return [task for decoder in decoders if (task := decoder.parent())]
+
+    tasks = hit(books, run, holder)
+    decoders[0].wait(30)
     runs = books.settle(shipment, run)
     assert len(runs) == 1, "a retry of the task was enough"
-    tries = {item["try_number"] for item in books.tasks(run)}
-    assert max(tries) > 1
-    assert balance("killed a task's process", books, shipment, runs)["image_proxies:proxied"] == IMAGES
+    tries = books.tries(run)
+    assert [tries[task] > 1 for task in tasks] == [True], "the task that was killed was not tried again"
+    balance(f"killed the process of {tasks}, which was making proxies", books, shipment, runs)
 
 
 def test_decode_workers(books: Books, topology: Topology) -> None:
@@ -126,37 +172,37 @@ def test_decode_workers(books: Books, topology: Topology) -> None:
 
 
 def test_an_image_that_kills_its_decoder_each_time(books: Books, topology: Topology, pictures: list[bytes]) -> None:
-    """It is refused, by its code; its batch and everybody else's go on, and no later run tries it at once again."""
+    """It is refused, by its code; its batch and everybody else's go on. A later run over the same images leaves it
+    alone."""
     poison = photograph(7000, 5200)
     shipment = books.ship([*pictures, poison, *pictures], label="poisoned-")
+    late = books.ship([photograph()], uploaded_at=shipment.uploaded_from + timedelta(hours=1))
+    everything = Shipment((*shipment.ids, *late.ids), shipment.uploaded_from)
     with _killer(topology, len(poison)) as killed:
-        run = books.trigger(shipment, batch_size=5)
-        assert books.ended(run) == "success", "one of nine is below the threshold of failures"
-    books.tell(f"poisoned image: {len(killed)} decoders died of it")
-    assert len(killed) == 2
-    outcomes = {row.file_id: (row.status, row.code) for row in _proxies(books, shipment)}
-    assert outcomes.pop(shipment.ids[4]) == ("failed", "decoder_crashed")
-    assert set(outcomes.values()) == {("proxied", None)}
-    assert books.done(shipment) == len(shipment.ids) - 1
-    counts = books.catalog.run_counts(f"{DAG_ID}/{run}")
-    assert counts.undecided == 0
-    assert {outcome.value: count for outcome, count in counts.by_outcome.items() if count} == {
-        "analysed": 8,
-        "failed": 1,
-    }
+        runs = [books.trigger(shipment, batch_size=5, file_ids=shipment.ids)]
+        assert books.ended(runs[0]) == "success", "one of nine is below the threshold of failures"
+        assert len(killed) == 2
+        runs.append(books.trigger(everything))
+        assert books.ended(runs[1]) == "success"
+    assert len(killed) == 2, "the later run tried it again"
+    assert books.done(late) == 1, "the later run did nothing at all"
+    broke = f"poisoned image: {len(killed)} decoders died of it in two runs"
+    figures = balance(broke, books, everything, runs, failed={shipment.ids[4]: "decoder_crashed"})
+    assert (figures["image_proxies:failed"], figures["image_analyses:analysed"]) == (1, 9)
 
 
 def test_the_scheduler(books: Books, topology: Topology, shipment: Shipment) -> None:
     run = books.trigger(shipment, batch_size=BATCH)
     books.come_to(shipment, 2, "image_proxies")
-    topology.kill("scheduler")
+    strike(books, topology, shipment, run, "scheduler")
     runs = books.settle(shipment, run)
     assert len(runs) == 1, "the next scheduler takes the run over"
-    balance("killed the scheduler", books, shipment, runs, in_flight=0)
+    balance("killed the scheduler", books, shipment, runs)
 
 
 def test_the_api_server(books: Books, topology: Topology, shipment: Shipment) -> None:
-    """Tasks that run go on without it, and report when it is back."""
+    """Tasks that run go on without it, and report when it is back. What they paid for is in the catalog by then, so
+    one that is tried again pays nothing anew."""
     run = books.trigger(shipment, batch_size=BATCH)
     books.come_to(shipment, 2, "image_proxies")
     with topology.without("api-server"):
@@ -186,35 +232,54 @@ def test_the_stand_in(books: Books, topology: Topology, shipment: Shipment) -> N
         topology.until(lambda: _returned(books, run), RUN_SECONDS, "an image that was put back")
     topology.until_ready()
     runs = books.settle(shipment, run)
-    balance("killed the Nova stand-in", books, shipment, runs)
-    query = "SELECT file_id, code, next_try_at FROM image_analyses WHERE superseded_at IS NULL AND status = 'failed'"
-    cut_off = [row for row in books.rows(query) if row.file_id in shipment.ids]
-    assert all(row.code == "connection_lost" and row.next_try_at for row in cut_off), cut_off
+    query = "SELECT file_id FROM image_analyses WHERE superseded_at IS NULL AND next_try_at IS NOT NULL"
+    waiting = [row.file_id for row in books.rows(query) if row.file_id in shipment.ids]
+    assert len(waiting) <= POOL_SLOTS
+    cut_off = dict.fromkeys(waiting, "connection_lost")
+    balance("killed the Nova stand-in", books, shipment, runs, failed=cut_off)
     if cut_off:
-        asked = books.trigger(shipment, stages=["analyse"], force=True, file_ids=[row.file_id for row in cut_off])
-        assert books.ended(asked) == "success"
-    assert not [row for row in books.rows(query) if row.file_id in shipment.ids]
+        runs.append(books.trigger(shipment, stages=["analyse"], force=True, file_ids=waiting))
+        assert books.ended(runs[-1]) == "success"
+        balance(f"asked again for the {len(waiting)} that were cut off", books, shipment, runs, in_flight=len(waiting))
 
 
 def test_postgresql(books: Books, topology: Topology, shipment: Shipment) -> None:
     """Airflow's database and the catalog at once: every component loses its connections, some end and come back."""
     run = books.trigger(shipment, batch_size=BATCH)
     books.come_to(shipment, 4)
-    topology.kill("postgres")
-    books.engine.dispose()
-    topology.until(lambda: books.done(shipment) >= 0, RUN_SECONDS, "the database")
+    strike(books, topology, shipment, run, "postgres")
     topology.until_ready()
     runs = books.settle(shipment, run)
-    balance("killed PostgreSQL", books, shipment, runs)
+    balance("killed PostgreSQL", books, shipment, runs, in_flight=POOL_SLOTS)
 
 
 def test_redis(books: Books, topology: Topology, shipment: Shipment) -> None:
-    """The queue between scheduler and workers; what was in it is on its disk."""
+    """The queue between scheduler and workers; what was in it is on its disk. A message that comes twice pays nothing
+    twice: the API server does not let a task that is running begin again."""
     run = books.trigger(shipment, batch_size=BATCH)
     books.come_to(shipment, 2, "image_proxies")
-    topology.kill("redis")
+    before = {name: _lost_brokers(topology, name) for name in WORKER_NAMES}
+    strike(books, topology, shipment, run, "redis")
     runs = books.settle(shipment, run)
+    assert all(_lost_brokers(topology, name) > before[name] for name in WORKER_NAMES), "a worker did not notice"
     balance("killed Redis", books, shipment, runs)
+
+
+def test_a_message_that_redis_lost(books: Books, topology: Topology, pictures: list[bytes]) -> None:
+    """A task that was handed to Celery and never comes to a worker: Airflow holds it for queued, until it does not any
+    more. While no worker is there it is in Redis, and all that Redis has is lost."""
+    shipment, dropped = books.ship(pictures), list[int]()
+    noticed = topology.log("scheduler").count(STUCK)
+    with contextlib.ExitStack() as away:
+        for name in WORKER_NAMES:
+            away.enter_context(topology.without(name))
+        run = books.trigger(shipment)
+        topology.until(lambda: "queued" in _states(books, run), RUN_SECONDS, "a queued task")
+        topology.until(lambda: dropped.append(_flush(topology)) or dropped[-1], RUN_SECONDS, "its message")
+    runs = books.settle(shipment, run)
+    assert len(runs) == 1
+    assert topology.log("scheduler").count(STUCK) > noticed, "the message came through"
+    balance(f"Redis lost {dropped[-1]} messages", books, shipment, runs)
 
 
 @dataclass(frozen=True)
@@ -303,13 +368,6 @@ def _outcomes(books: Books, shipment: Shipment) -> dict[str, list[Any]]:
     return {name: [row for row in rows if row.file_id in shipment.ids] for name, rows in found.items()}
 
 
-def _decoder(topology: Topology) -> psutil.Process:
-    """A decode worker that is running."""
-    found: list[psutil.Process] = []
-    topology.until(lambda: found.extend(_decoders(topology)) or found, RUN_SECONDS, "a decode worker")
-    return found[0]
-
-
 def _busy_decoder(topology: Topology, except_for: set[str]) -> tuple[psutil.Process, str]:
     """A decode worker with an original open, and that one's path: none of those that are known."""
     found: list[tuple[psutil.Process, str]] = []
@@ -371,11 +429,6 @@ def _size(path: str) -> int:
     return Path(path).stat().st_size
 
 
-def _proxies(books: Books, shipment: Shipment) -> list[Any]:
-    rows = books.rows("SELECT file_id, status, code FROM image_proxies WHERE superseded_at IS NULL")
-    return [row for row in rows if row.file_id in shipment.ids]
-
-
 def _states(books: Books, run: str) -> set[str]:
     return {item["state"] for item in books.tasks(run)}
 
@@ -383,3 +436,17 @@ def _states(books: Books, run: str) -> set[str]:
 def _returned(books: Books, run: str) -> int:
     query = "SELECT count(*) AS n FROM image_run_items WHERE run_id = :run AND analysis_outcome = 'returned'"
     return int(books.rows(query, run=f"{DAG_ID}/{run}")[0].n)
+
+
+def _lost_brokers(topology: Topology, worker: str) -> int:
+    """How often a Celery worker has lost its connection to Redis since it was started."""
+    return topology.log(worker).count("Connection to broker lost")
+
+
+def _flush(topology: Topology) -> int:
+    """Empty Redis when a message for a worker is in it; return how many there were."""
+    with Redis(port=topology.ports["redis"], password=topology.variables["REDIS_PASSWORD"]) as server:
+        waiting = int(server.llen("default"))
+        if waiting:
+            server.flushall()
+        return waiting

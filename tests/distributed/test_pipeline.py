@@ -9,6 +9,8 @@ import time
 import psutil
 import pytest
 
+from scripts.make_env import EMPTY
+from tests.distributed.compose import ROOT
 from tests.distributed.ledger import Books, Shipment, photograph
 from tests.distributed.topology import WORKERS, Topology
 
@@ -81,3 +83,15 @@ def test_a_setting_of_the_settings_file_reaches_the_workers_and_not_amazon(
     assert tags == [{"Key": "department", "Value": "archive"}]
     stand_in = psutil.Process(topology.components["nova-stand-in"].pid).environ()
     assert "IMAGE_PROXY_OBJECT_TAGS" not in stand_in
+
+
+def test_no_log_holds_a_secret(topology: Topology, finished: str) -> None:
+    """Neither a task's log nor what a component printed: the secrets of .env, and what connections are made of."""
+    secrets = {name: topology.variables[name] for name in EMPTY.findall((ROOT / ".env.example").read_text())}
+    assert {"CATALOG_PASSWORD", "POSTGRES_PASSWORD", "S3_SECRET_KEY", "JWT_SECRET"} <= secrets.keys()
+    logs = {path: path.read_text(errors="replace") for path in topology.folder.rglob("*.log")}
+    names = {path.name for path in logs}
+    assert {"scheduler.1.log", "worker-1.1.log", "s3.log"} <= names
+    assert any(f"run_id={finished}" in str(path) for path in logs)
+    told = {name: path.name for name, secret in secrets.items() for path, text in logs.items() if secret in text}
+    assert not told

@@ -317,27 +317,18 @@ class Topology:
         """
         component = self.components[name]
         component.held = hold
-        family = [psutil.Process(component.pid), *psutil.Process(component.pid).children(recursive=True)]
-        for process in family:
+        processes = family(component.pid)
+        for process in processes:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(family, timeout=10)
+        psutil.wait_procs(processes, timeout=10)
 
     @contextlib.contextmanager
     def frozen(self, name: str) -> Iterator[None]:
         """One component stopped with all that it started, as on a machine that hangs; at the end of the block it goes
         on as if no time had passed."""
-        main = psutil.Process(self.components[name].pid)
-        family = [main, *main.children(recursive=True)]
-        for process in family:
-            with contextlib.suppress(psutil.Error):
-                process.suspend()
-        try:
+        with stopped(family(self.components[name].pid)):
             yield
-        finally:
-            for process in family:
-                with contextlib.suppress(psutil.Error):
-                    process.resume()
 
     @contextlib.contextmanager
     def without(self, name: str) -> Iterator[None]:
@@ -424,6 +415,26 @@ class Topology:
         answer.raise_for_status()
         headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
         return httpx.Client(base_url=f"{self.url}/api/v2", headers=headers, timeout=60, limits=NO_KEEP_ALIVE)
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process with all that it started, and that these started."""
+    main = psutil.Process(pid)
+    return [main, *main.children(recursive=True)]
+
+
+@contextlib.contextmanager
+def stopped(processes: Sequence[psutil.Process]) -> Iterator[None]:
+    """Processes that do not run during the block; those that are alive go on after it."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                process.resume()
 
 
 def _must(argv: Sequence[str], environment: dict[str, str]) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from tests.airflow_boot import DAG_ID, RunningAirflow, until
 from tests.dags.conftest import photograph
+
+SECRETS = ("CORE__FERNET_KEY", "API__SECRET_KEY", "API_AUTH__JWT_SECRET")
 
 pytestmark = pytest.mark.end_to_end
 
@@ -52,6 +56,35 @@ def test_each_outcome_is_one_line_with_file_and_run_and_nothing_private(airflow:
     assert not any("secret-project" in line for line in lines)
     secret = airflow.machine.cloud.s3.credentials.secret_key
     assert not any(secret in text for text in logs)
+
+
+def test_no_log_holds_a_secret_or_words_of_an_answer(airflow: RunningAirflow, run_id: str) -> None:
+    """All that the tasks of the run and Airflow's components wrote, not only the lines that are ours."""
+    logs = {path: path.read_text(encoding="utf-8") for path in (*_task_logs(airflow, run_id), *_other_logs(airflow))}
+    assert {"scheduler.log", "api-server.log", "triggerer.log", "dag-processor.log"} <= {path.name for path in logs}
+    images = [image.file_id for image in airflow.machine.catalog.run_images(f"{DAG_ID}/{run_id}")]
+    words = [word for file_id in images for word in _answer(airflow, file_id)]
+    assert len(words) >= 4, "two answers have two descriptions and some labels"
+    secrets = {name: airflow.machine.env[f"AIRFLOW__{name}"] for name in SECRETS}
+    secrets["S3"] = airflow.machine.cloud.s3.credentials.secret_key
+    secrets["the administrator's password"] = airflow.machine.home.password
+    private = {**secrets, **{word: word for word in words}}
+    told = {what: path.name for what, value in private.items() for path, text in logs.items() if value in text}
+    assert not told
+
+
+def _answer(airflow: RunningAirflow, file_id: int) -> list[str]:
+    """Description and labels of the current analysis of an image, if it has one."""
+    with airflow.machine.engine.connect() as connection:
+        query = "SELECT description, labels FROM image_analyses WHERE superseded_at IS NULL AND status = 'analysed'"
+        found = connection.execute(text(f"{query} AND file_id = :id"), {"id": file_id}).one_or_none()
+    return [found.description, *(label["name"] for label in json.loads(found.labels))] if found else []
+
+
+def _other_logs(airflow: RunningAirflow) -> list[Path]:
+    """What Airflow's components wrote: their output, and the DAG processor's own logs."""
+    own = airflow.machine.home.path / "logs" / "dag_processor"
+    return sorted([*(airflow.machine.var / "logs").glob("*.log"), *own.rglob("*.log")])
 
 
 def _task_logs(airflow: RunningAirflow, run_id: str) -> list[Path]:
