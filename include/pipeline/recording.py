@@ -1,6 +1,6 @@
 """Write made proxies to the catalog, those of a moment together: a commit costs as much for one image as for many.
 
-An image whose object is stored waits a quarter of a second for its row. A task that is killed meanwhile loses rows, not
+An image whose object is stored waits up to a second for its row. A task that is killed meanwhile loses rows, not
 objects: its retry makes the same proxy under the same key.
 """
 

@@ -41,7 +41,7 @@ def test_metrics_arrive(airflow: RunningAirflow, run_id: str) -> None:
     assert sums["image_proxy.backlog.images"] == 3
     for name in ("bytes_saved", "nova.latency", "nova.input_tokens", "nova.output_tokens", "backlog.age_seconds"):
         assert sums[f"image_proxy.{name}"] > 0, name
-    for step in ("fetch", "check", "resize", "upload", "record", "image"):
+    for step in ("fetch", "check", "wait", "resize", "upload", "record", "image"):
         assert sums[f"image_proxy.proxy.{step}"] > 0, step
 
 
