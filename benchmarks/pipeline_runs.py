@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from benchmarks.cores import Layout, confine, cpu_seconds, on_cores
 from include.catalog.catalog import Catalog
 from include.catalog.engine import create_catalog_engine
 from include.catalog.records import Outcome
-from include.imaging import DecodeWorkers, ProxyOptions
+from include.imaging import DecodeWorkers, PreviewRequest, ProxyOptions
 from include.local.airflow import AirflowStack
 from include.local.cloud import BUCKET
 from include.local.laptop import Laptop, laptop
@@ -91,15 +92,21 @@ def make_photographs(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def bare_core(paths: list[Path], folder: Path, layout: Layout) -> Work:
-    """Files in, proxies out: a decode process for each of the workers' cores, and nothing else."""
+def bare_core(paths: list[Path], folder: Path, layout: Layout, *, preview_side: int = 0) -> Work:
+    """Files in, proxies out (and previews of a longest side, if wanted): a decode process for each of the workers'
+    cores, and nothing else."""
     options = ProxyOptions()
     folder.mkdir()
+
+    def make(workers: DecodeWorkers, path: Path) -> None:
+        preview = PreviewRequest(str(folder / f"{path.stem}.preview"), preview_side) if preview_side else None
+        workers.create_proxy(path, folder / path.name, options, preview)
+
     with on_cores(layout.workers):
         before, count = _ended_children(), cores()
         with DecodeWorkers(count) as workers, ThreadPoolExecutor(count) as executor:
             started = time.monotonic()
-            for _ in executor.map(lambda path: workers.create_proxy(path, folder / path.name, options), paths):
+            for _ in executor.map(partial(make, workers), paths):
                 pass
             seconds = time.monotonic() - started
         return Work(len(paths), seconds, {"decode workers": _ended_children() - before})

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.cores import layouts
 from benchmarks.pipeline_runs import Work, bare_core, make_photographs, stage_alone
+from include.pipeline.settings import load_settings
 
 
 def main() -> None:
@@ -27,9 +28,11 @@ def main() -> None:
             folder = base / layout.name
             folder.mkdir()
             core = bare_core(paths, folder / "core", layout)
+            same = bare_core(paths, folder / "same", layout, preview_side=load_settings().preview_side)
             stage = stage_alone(base / "pictures", folder / "var", images, layout)
-            print(f"{layout.name}: the stage makes {stage.rate / core.rate:.2f} of the core's images a second")
-            for title, work in (("core", core), ("stage", stage)):
+            print(f"{layout.name}: the stage makes {stage.rate / core.rate:.2f} of the core's images a second,")
+            print(f"  {stage.rate / same.rate:.2f} of those of a core that makes the same files, proxies and previews")
+            for title, work in (("core", core), ("core with previews", same), ("stage", stage)):
                 print(f"  {title}, ms of CPU an image: {_cpu(work)}")
 
 
