@@ -152,8 +152,15 @@ class _Command:
         if stage is Stage.PROXY:
             from include.pipeline.proxies import ProxyStage
 
-            options = proxy_options(self.params)
-            return ProxyStage(catalog, connections.s3, settings, options, self.stop, connections.source_s3)
+            return ProxyStage(
+                catalog,
+                connections.s3,
+                settings,
+                proxy_options(self.params),
+                self.stop,
+                connections.source_s3,
+                credentials=connections.s3_credentials,
+            )
         from include.pipeline.analysis import AnalysisStage
 
         concurrency = settings.nova_concurrency

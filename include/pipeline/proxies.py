@@ -44,6 +44,7 @@ from include.pipeline.settings import Settings
 from include.pipeline.telemetry import NO_METRICS, Metrics, tell_outcome, timed
 from include.storage.errors import SourceError
 from include.storage.objects import EXTENSIONS, object_key, upload_object
+from include.storage.small_objects import SmallObjects
 from include.storage.sources import LocalSource, fetch_source
 
 if TYPE_CHECKING:
@@ -85,8 +86,9 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class ProxyStage:
-    """Everything that making the proxies of a batch needs. ``s3`` is a boto3 S3 client that writes proxies;
-    ``source_s3`` reads originals, where that is not the same one."""
+    """Everything that making the proxies of a batch needs. ``s3`` is a boto3 S3 client that writes proxies, with
+    botocore's ``credentials`` the small ones in less time; ``source_s3`` reads originals, where that is not the same.
+    """
 
     catalog: Catalog
     s3: Any
@@ -95,6 +97,7 @@ class ProxyStage:
     stop: threading.Event = field(default_factory=threading.Event)
     source_s3: Any = None
     metrics: Metrics = NO_METRICS
+    credentials: Any = None
 
     def run(self, run_id: str, batch_id: int) -> Mapping[Outcome, int]:
         """Make the proxies of one planned batch; return how many images had which outcome.
@@ -113,11 +116,16 @@ class ProxyStage:
             ProxyRecorder(self.catalog, run_id, owner, self.metrics) as recorder,
         ):
             budget = PixelBudget(self.settings.max_pixels_in_flight)
-            previews = PreviewKeeper(self.catalog, self.s3, self.settings, workers, Path(scratch))
-            image = _OneImage(self, run_id, owner, workers, budget, Path(scratch), previews, recorder)
+            small = self._small_objects()
+            previews = PreviewKeeper(self.catalog, self.s3, self.settings, workers, Path(scratch), small)
+            image = _OneImage(self, run_id, owner, workers, budget, Path(scratch), previews, recorder, small)
             counts.update(work_through(batch, image.decide, count + TRANSFER_THREADS, self.stop))
         counts.update(recorder.counts)
         return counts
+
+    def _small_objects(self) -> SmallObjects | None:
+        settings = self.settings
+        return SmallObjects.of(self.s3, self.credentials, settings.required_bucket, settings.object_rules)
 
     def _check_disk(self) -> None:
         free = shutil.disk_usage(self.settings.temp_dir).free
@@ -140,6 +148,7 @@ class _OneImage:
     scratch: Path
     previews: PreviewKeeper
     recorder: ProxyRecorder
+    small: SmallObjects | None
 
     def decide(self, item: WorkItem) -> Outcome | None:
         """Give one image its outcome, on its row; one whose lease was lost meanwhile goes back to pending. None where a
@@ -280,6 +289,7 @@ class _OneImage:
             source_id=image.file_id,
             metadata={"recipe-version": recipe},
             rules=settings.object_rules,
+            small=self.small,
         )
         return stored.uri, stored.size_bytes, stored.sha256
 
