@@ -121,9 +121,7 @@ def stage_alone(pictures: Path, var: Path, images: int, layout: Layout) -> Work:
         settings, params = load_settings(bucket=BUCKET), parse_params({"stages": ["proxy"], "limit": images})
         window = Window(None, datetime.now(UTC))
         plan = plan_run(machine.catalog, identity, params, settings, window, nova_endpoint=None, max_batches=100)
-        s3 = machine.cloud.s3
-        options = proxy_options(params)
-        stage = ProxyStage(machine.catalog, s3.client(), settings, options, credentials=s3.session_credentials())
+        stage = ProxyStage(machine.catalog, machine.cloud.s3.client(), settings, proxy_options(params))
         served = {"S3 server": machine.cloud.s3.pid}
         with on_cores(layout.workers):
             before, children, own, started = (

@@ -83,18 +83,6 @@ class Connections:
         return _boto3_client("s3")
 
     @cached_property
-    def s3_credentials(self) -> Any:
-        """The credentials of `s3`, as botocore keeps them."""
-        if _has_connection(self._settings.aws_conn_id):
-            _find_hooks()
-            from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
-            return S3Hook(self._settings.aws_conn_id).get_session().get_credentials()
-        import boto3
-
-        return boto3.Session().get_credentials()
-
-    @cached_property
     def source_s3(self) -> Any:
         """A boto3 S3 client that reads originals, None where the other one does."""
         if not self._settings.reads_apart:

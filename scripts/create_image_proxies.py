@@ -152,15 +152,8 @@ class _Command:
         if stage is Stage.PROXY:
             from include.pipeline.proxies import ProxyStage
 
-            return ProxyStage(
-                catalog,
-                connections.s3,
-                settings,
-                proxy_options(self.params),
-                self.stop,
-                connections.source_s3,
-                credentials=connections.s3_credentials,
-            )
+            options = proxy_options(self.params)
+            return ProxyStage(catalog, connections.s3, settings, options, self.stop, connections.source_s3)
         from include.pipeline.analysis import AnalysisStage
 
         concurrency = settings.nova_concurrency

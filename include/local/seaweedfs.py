@@ -19,7 +19,6 @@ from typing import Any, Final, Self
 
 import boto3
 from botocore.config import Config
-from botocore.credentials import Credentials as BotoCredentials
 
 from include.local.credentials import Credentials, make_credentials, write_private
 from include.local.processes import ChildServer, ServerFailed, free_ports, is_free
@@ -85,10 +84,6 @@ class SeaweedFS:
             aws_secret_access_key=self.credentials.secret_key,
             config=Config(**{"s3": {"addressing_style": "path"}, **config}),
         )
-
-    def session_credentials(self) -> BotoCredentials:
-        """The keys as a boto3 session would give them."""
-        return BotoCredentials(self.credentials.access_key, self.credentials.secret_key)
 
     def start(self) -> Self:
         """Start the server and return when it stores and lists.

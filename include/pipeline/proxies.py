@@ -86,9 +86,8 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class ProxyStage:
-    """Everything that making the proxies of a batch needs. ``s3`` is a boto3 S3 client that writes proxies, with
-    botocore's ``credentials`` the small ones in less time; ``source_s3`` reads originals, where that is not the same.
-    """
+    """Everything that making the proxies of a batch needs. ``s3`` is a boto3 S3 client that writes proxies;
+    ``source_s3`` reads originals, where that is not the same one."""
 
     catalog: Catalog
     s3: Any
@@ -97,7 +96,6 @@ class ProxyStage:
     stop: threading.Event = field(default_factory=threading.Event)
     source_s3: Any = None
     metrics: Metrics = NO_METRICS
-    credentials: Any = None
 
     def run(self, run_id: str, batch_id: int) -> Mapping[Outcome, int]:
         """Make the proxies of one planned batch; return how many images had which outcome.
@@ -124,8 +122,7 @@ class ProxyStage:
         return counts
 
     def _small_objects(self) -> SmallObjects | None:
-        settings = self.settings
-        return SmallObjects.of(self.s3, self.credentials, settings.required_bucket, settings.object_rules)
+        return SmallObjects.of(self.s3, self.settings.required_bucket, self.settings.object_rules)
 
     def _check_disk(self) -> None:
         free = shutil.disk_usage(self.settings.temp_dir).free

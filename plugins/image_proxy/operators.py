@@ -214,8 +214,7 @@ class ImageProxyOperator(CatalogOperator):
         settings = self.settings(**({"bucket": self.bucket} if self.bucket else {}))
         catalog = self.catalog(settings)
         totals: Counter[Outcome] = Counter()
-        hook, source_s3 = S3Hook(settings.aws_conn_id), None
-        s3, credentials = hook.conn, hook.get_session().get_credentials()
+        s3, source_s3 = S3Hook(settings.aws_conn_id).conn, None
         if settings.reads_apart:
             source_s3 = S3Hook(settings.source_aws_conn_id).conn
         for run_id, batch_id in self._batches(context, catalog, settings):
@@ -223,7 +222,7 @@ class ImageProxyOperator(CatalogOperator):
             if Stage.PROXY not in catalog.run_stages(run_id):
                 raise AirflowSkipException("this run analyses only")
             options, metrics = proxy_options(params), AirflowMetrics()
-            stage = ProxyStage(catalog, s3, settings, options, self._stop, source_s3, metrics, credentials)
+            stage = ProxyStage(catalog, s3, settings, options, self._stop, source_s3, metrics)
             with told_to_a_person():
                 totals.update(stage.run(run_id, batch_id))
         self.log.info("outcomes: %s", _named(totals))

@@ -77,6 +77,7 @@ def test_making_proxies_alone_never_calls_nova(deployment: Deployment) -> None:
     assert (deployment.report().proxies_created, deployment.report().analyses_written) == (0, 1)
 
 
+@pytest.mark.usefixtures("usual_environment")
 def test_proxies_go_to_s3_with_the_connections_credentials_by_the_quick_way(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

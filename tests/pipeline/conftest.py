@@ -15,7 +15,6 @@ from include.catalog.engine import create_catalog_engine
 from include.catalog.migrate import migrate
 from include.catalog.records import ImageReport, NewImage
 from include.local.registration import register_folders
-from include.local.seaweedfs import SeaweedFS
 from include.pipeline.identity import RunIdentity, Window
 from include.pipeline.params import parse_params
 from include.pipeline.plan import plan_run, proxy_options
@@ -34,7 +33,6 @@ class Ground:
     s3: Any
     bucket: str
     pictures: Path
-    credentials: Any
     run_id: str = ""
 
     def plan(self, name: str = "run", **conf: Any) -> int:
@@ -65,7 +63,6 @@ class Ground:
             self.s3,
             load_settings(bucket=self.bucket, temp_dir=temp_dir, workers=2, **settings),
             proxy_options(params),
-            credentials=self.credentials,
         )
 
     def make_proxies(self, *, conf: dict[str, Any] | None = None, **settings: Any) -> dict[str, ImageReport]:
@@ -98,10 +95,10 @@ class Ground:
 
 
 @pytest.fixture
-def ground(tmp_path: Path, seaweedfs: SeaweedFS, s3: Any, bucket: str) -> Iterator[Ground]:
+def ground(tmp_path: Path, s3: Any, bucket: str) -> Iterator[Ground]:
     engine = create_catalog_engine(f"sqlite:///{tmp_path / 'catalog.db'}")
     migrate(engine)
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    yield Ground(Catalog(engine), s3, bucket, pictures, seaweedfs.session_credentials())
+    yield Ground(Catalog(engine), s3, bucket, pictures)
     engine.dispose()

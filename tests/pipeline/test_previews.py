@@ -44,6 +44,7 @@ def test_a_kept_original_has_one_too(ground: Ground) -> None:
     assert stored(ground, "small.jpg").size == (300, 225)
 
 
+@pytest.mark.usefixtures("usual_environment")
 def test_proxy_and_preview_carry_what_the_bucket_asks_for_and_neither_takes_boto3(
     ground: Ground, seaweedfs: SeaweedFS
 ) -> None:
