@@ -103,7 +103,7 @@ def _is_common(client: Any) -> bool:
     return not (
         config.client_cert
         or config.proxies
-        or urllib.request.getproxies()  # from the environment, where each client has its own rules
+        or urllib.request.getproxies().keys() - {"no"}  # the environment's, for which each client has its own rules
         or any(map(_ENCRYPTION.fullmatch, os.environ))
     )
 

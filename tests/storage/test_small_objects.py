@@ -212,6 +212,11 @@ def test_an_environment_that_means_another_thing_to_each_is_left_to_boto3(
     assert not has_a_quick_way(seaweedfs.client())
 
 
+def test_hosts_without_a_proxy_are_no_proxy(seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    assert has_a_quick_way(seaweedfs.client())
+
+
 def test_a_client_without_credentials_is_left_to_boto3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
