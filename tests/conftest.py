@@ -61,6 +61,14 @@ def bucket(s3: Any) -> str:
 
 
 @pytest.fixture
+def usual_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without this machine's own proxies and certificate authorities: with them, all uploads are boto3's."""
+    for name in os.environ:
+        if name.lower().endswith(("_proxy", "_ca_bundle")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
 def stand_in(s3: Any) -> Iterator[NovaStandIn]:
     """A Nova stand-in of the test's own, reading from `seaweedfs`."""
     with NovaStandIn(StandInSettings(), s3) as server:

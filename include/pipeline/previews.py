@@ -17,6 +17,7 @@ from include.imaging import DecodeWorkers, Preview, PreviewRequest, ProxyError
 from include.pipeline.settings import Settings
 from include.storage.errors import StorageError
 from include.storage.objects import EXTENSIONS, preview_key, upload_object
+from include.storage.small_objects import SmallObjects
 from include.storage.sources import LocalSource
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class PreviewKeeper:
     settings: Settings
     workers: DecodeWorkers
     scratch: Path
+    small: SmallObjects | None = None
 
     def request(self, image: SourceImage) -> PreviewRequest | None:
         """Return what to ask of a decode worker; None where the deployment keeps no previews."""
@@ -67,9 +69,17 @@ class PreviewKeeper:
             source_file_id=image.file_id,
             extension=EXTENSIONS[preview.format],
         )
-        path, bucket, kind = Path(wanted.output), self.settings.required_bucket, f"image/{preview.format}"
         try:
-            stored = upload_object(self.s3, path, bucket, key, content_type=kind, source_id=image.file_id)
+            stored = upload_object(
+                self.s3,
+                Path(wanted.output),
+                self.settings.required_bucket,
+                key,
+                content_type=f"image/{preview.format}",
+                source_id=image.file_id,
+                rules=self.settings.object_rules,
+                small=self.small,
+            )
         except StorageError as error:
             log.warning("image %s: its preview was not stored: %s", image.file_id, error)
             return None

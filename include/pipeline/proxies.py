@@ -44,6 +44,7 @@ from include.pipeline.settings import Settings
 from include.pipeline.telemetry import NO_METRICS, Metrics, tell_outcome, timed
 from include.storage.errors import SourceError
 from include.storage.objects import EXTENSIONS, object_key, upload_object
+from include.storage.small_objects import SmallObjects
 from include.storage.sources import LocalSource, fetch_source
 
 if TYPE_CHECKING:
@@ -113,11 +114,15 @@ class ProxyStage:
             ProxyRecorder(self.catalog, run_id, owner, self.metrics) as recorder,
         ):
             budget = PixelBudget(self.settings.max_pixels_in_flight)
-            previews = PreviewKeeper(self.catalog, self.s3, self.settings, workers, Path(scratch))
-            image = _OneImage(self, run_id, owner, workers, budget, Path(scratch), previews, recorder)
+            small = self._small_objects()
+            previews = PreviewKeeper(self.catalog, self.s3, self.settings, workers, Path(scratch), small)
+            image = _OneImage(self, run_id, owner, workers, budget, Path(scratch), previews, recorder, small)
             counts.update(work_through(batch, image.decide, count + TRANSFER_THREADS, self.stop))
         counts.update(recorder.counts)
         return counts
+
+    def _small_objects(self) -> SmallObjects | None:
+        return SmallObjects.of(self.s3, self.settings.required_bucket, self.settings.object_rules)
 
     def _check_disk(self) -> None:
         free = shutil.disk_usage(self.settings.temp_dir).free
@@ -140,6 +145,7 @@ class _OneImage:
     scratch: Path
     previews: PreviewKeeper
     recorder: ProxyRecorder
+    small: SmallObjects | None
 
     def decide(self, item: WorkItem) -> Outcome | None:
         """Give one image its outcome, on its row; one whose lease was lost meanwhile goes back to pending. None where a
@@ -280,6 +286,7 @@ class _OneImage:
             source_id=image.file_id,
             metadata={"recipe-version": recipe},
             rules=settings.object_rules,
+            small=self.small,
         )
         return stored.uri, stored.size_bytes, stored.sha256
 

@@ -16,13 +16,13 @@ from boto3.s3.transfer import TransferConfig
 
 from include.storage.errors import BOTO_ERRORS, SourceError, StorageUnavailable, storage_error
 from include.storage.rules import NO_RULES, ObjectRules
+from include.storage.small_objects import SMALL_BYTES, SmallObjects
 
 STEM_LENGTH: Final = 80
 EXTENSIONS: Final = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif"}  # by format
 _VERSION_LENGTH: Final = 12
 _DELETED_AT_ONCE: Final = 1000  # the limit of DeleteObjects
 _ASK_FROM_BYTES: Final = 1 << 20  # below it, to ask whether an object is there costs as much as to send it
-_WHOLE_BYTES: Final = 1 << 20  # up to here an object is sent from memory
 _MULTIPART_BYTES: Final = 64 << 20  # a 2 GB original is 32 parts, and a failed part repeats 64 MB, not 2 GB
 
 
@@ -49,6 +49,7 @@ def upload_object(
     metadata: Mapping[str, str] | None = None,
     extra: Mapping[str, Any] | None = None,
     rules: ObjectRules = NO_RULES,
+    small: SmallObjects | None = None,
     ask_from_bytes: int = _ASK_FROM_BYTES,
     multipart_bytes: int = _MULTIPART_BYTES,
 ) -> StoredObject:
@@ -57,6 +58,7 @@ def upload_object(
     The server is given our SHA-256 and refuses anything else (above `multipart_bytes` each part carries its own).
     The object's metadata hold `source-id`, `sha256` and `metadata` (ASCII values). `extra` goes into the request as
     it is (`StorageClass` and its like); `rules` say how it is encrypted and tagged, and whose the bucket must be.
+    What `small` can take (the bucket and rules are its own then) goes that way.
 
     Raises `SourceError` when `path` cannot be read, `StorageUnavailable` when S3 does not take it.
     """
@@ -67,17 +69,16 @@ def upload_object(
         if size >= ask_from_bytes and _is_stored(client, bucket, key, digest.hex(), size, rules):
             return StoredObject(uri, bucket, key, size, digest.hex(), uploaded=False)
         arguments = {**(extra or {}), **rules.upload(), "ContentType": content_type, "Metadata": labels}
-        with path.open("rb") as opened:
-            if size > multipart_bytes:
-                arguments["ChecksumAlgorithm"] = "SHA256"
-                config = TransferConfig(multipart_threshold=multipart_bytes, multipart_chunksize=multipart_bytes)
-                # upload_fileobj, not upload_file: the latter hides the error's code in a text
-                client.upload_fileobj(opened, bucket, key, ExtraArgs=arguments, Config=config)
-            else:
-                # Of an open file, botocore asks the server first whether it may send it: a round trip more.
-                body = opened.read() if size <= _WHOLE_BYTES else opened
-                checksum = base64.b64encode(digest).decode()
-                client.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum, **arguments)
+        if size > multipart_bytes:
+            _upload_in_parts(client, path, bucket, key, arguments, multipart_bytes)
+        elif size > SMALL_BYTES:
+            with path.open("rb") as opened:
+                _put(client, bucket, key, opened, digest, arguments)
+        else:
+            body = path.read_bytes()
+            if extra or small is None or not small.put(key, body, content_type=content_type, metadata=labels):
+                # Of a file, and of `bytes` too, botocore asks the server first whether it may send it.
+                _put(client, bucket, key, bytearray(body), digest, arguments)
     except BOTO_ERRORS as error:
         raise storage_error(error, uri) from error
     except FileNotFoundError as error:
@@ -85,6 +86,22 @@ def upload_object(
     except OSError as error:
         raise SourceError("source_unreadable", f"cannot be read: {path}: {error.strerror}") from error
     return StoredObject(uri, bucket, key, size, digest.hex(), uploaded=True)
+
+
+def _put(client: Any, bucket: str, key: str, body: Any, digest: bytes, arguments: Mapping[str, Any]) -> None:
+    checksum = base64.b64encode(digest).decode()
+    client.put_object(Bucket=bucket, Key=key, Body=body, ChecksumSHA256=checksum, **arguments)
+
+
+def _upload_in_parts(
+    client: Any, path: Path, bucket: str, key: str, arguments: Mapping[str, Any], part_bytes: int
+) -> None:
+    config = TransferConfig(multipart_threshold=part_bytes, multipart_chunksize=part_bytes)
+    with path.open("rb") as opened:
+        # upload_fileobj, not upload_file: the latter hides the error's code in a text
+        client.upload_fileobj(
+            opened, bucket, key, ExtraArgs={**arguments, "ChecksumAlgorithm": "SHA256"}, Config=config
+        )
 
 
 def _sha256(path: Path) -> tuple[bytes, int]:

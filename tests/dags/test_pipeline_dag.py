@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from include.catalog.records import Outcome
+from include.storage.small_objects import SmallObjects
 from tests.dags.conftest import Deployment, photograph
 
 
@@ -74,6 +75,18 @@ def test_making_proxies_alone_never_calls_nova(deployment: Deployment) -> None:
     assert (deployment.report().proxies_created, deployment.report().analyses_written) == (0, 1)
     assert deployment.run(stages=["analyse"], force=True) == "success"
     assert (deployment.report().proxies_created, deployment.report().analyses_written) == (0, 1)
+
+
+@pytest.mark.usefixtures("usual_environment")
+def test_proxies_go_to_s3_with_the_connections_credentials_by_the_quick_way(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored: list[bool] = []
+    put = SmallObjects.put
+    monkeypatch.setattr(SmallObjects, "put", lambda *given, **more: stored.append(put(*given, **more)) or stored[-1])
+    photograph(deployment.pictures / "a.jpg", 1200, 900)
+    assert deployment.run(stages=["proxy"]) == "success"
+    assert stored == [True, True], "a proxy and a preview"
 
 
 def test_batches_are_sized_as_asked(deployment: Deployment) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from include.imaging import DecodeWorkers, PreviewRequest
 from include.imaging.errors import MemoryLimit
+from include.local.seaweedfs import SeaweedFS
 from include.storage.errors import StorageUnavailable
 from tests.imaging.pictures import photo, saved
 from tests.pipeline.conftest import Ground
@@ -41,6 +42,22 @@ def test_a_kept_original_has_one_too(ground: Ground) -> None:
     saved(ground.pictures / "small.jpg", photo(640, 480), quality=80)
     assert ground.make_proxies(preview_side=300)["small.jpg"].action == "kept"
     assert stored(ground, "small.jpg").size == (300, 225)
+
+
+@pytest.mark.usefixtures("usual_environment")
+def test_proxy_and_preview_carry_what_the_bucket_asks_for_and_neither_takes_boto3(
+    ground: Ground, seaweedfs: SeaweedFS
+) -> None:
+    saved(ground.pictures / "a.jpg", photo(1600, 1200), quality=95)
+    ground.s3, sent = seaweedfs.client(), []
+    ground.s3.meta.events.register("before-send.s3", lambda request, **_: sent.append(request.method) and None)
+    ground.make_proxies(preview_side=300, object_tags={"team": "photo desk"})
+    assert sent == []
+    keys = [found["Key"] for found in ground.s3.list_objects_v2(Bucket=ground.bucket)["Contents"]]
+    assert len(keys) == 2
+    for key in keys:
+        found = ground.s3.get_object_tagging(Bucket=ground.bucket, Key=key)["TagSet"]
+        assert found == [{"Key": "team", "Value": "photo desk"}], key
 
 
 def test_none_is_kept_where_none_is_wanted(ground: Ground) -> None:
