@@ -10,6 +10,7 @@ from airflow.plugins_manager import AirflowPlugin
 from image_proxy.deadlines import RunCreated
 from image_proxy.links import ImagesLink
 from image_proxy.pools import PoolListener
+from image_proxy.preload import PreloadListener
 from image_proxy.web.lazy import LazyApp, load
 
 
@@ -17,7 +18,7 @@ class ImageProxyPlugin(AirflowPlugin):
     """Image proxies for Amazon Nova: operators, hooks (imported from `image_proxy`), REST API and pages."""
 
     name = "image_proxy"
-    listeners: ClassVar = [PoolListener()]
+    listeners: ClassVar = [PoolListener(), PreloadListener()]
     fastapi_apps: ClassVar = [{"name": "image_proxy", "url_prefix": "/image-proxy", "app": LazyApp(load)}]
     external_views: ClassVar = [
         # Without a leading slash: it is resolved against Airflow's own base path.

@@ -21,19 +21,26 @@ class NeedsAPerson(Exception):
 @contextmanager
 def told_to_a_person() -> Iterator[None]:
     """Raise errors of the rooms that no retry can mend as `NeedsAPerson`; all others pass as they are."""
+    try:
+        yield
+    except Exception as error:
+        told = _told(error)
+        if told is None:
+            raise
+        raise NeedsAPerson(told) from error
+
+
+def _told(error: Exception) -> str | None:
+    """Return what a person is told; None of an error that a retry may mend."""
+    # Here, because they import boto3: a task that only asks the catalog would pay for it, and has none of these errors.
     from include.catalog.errors import NotMigrated, UnsuitableDatabase
     from include.nova.errors import Disposition, NovaError
     from include.storage.errors import StorageUnavailable
 
-    try:
-        yield
-    except (NotMigrated, UnsuitableDatabase) as error:
-        raise NeedsAPerson(f"{error.code}: {error}") from error
-    except NovaError as error:
-        if error.disposition is not Disposition.FATAL:
-            raise
-        raise NeedsAPerson(str(error)) from error
-    except StorageUnavailable as error:
-        if error.code not in STORAGE_ADVICE:
-            raise
-        raise NeedsAPerson(f"{error.code}: {STORAGE_ADVICE[error.code]} S3 said: {error}") from error
+    if isinstance(error, NotMigrated | UnsuitableDatabase):
+        return f"{error.code}: {error}"
+    if isinstance(error, NovaError) and error.disposition is Disposition.FATAL:
+        return str(error)
+    if isinstance(error, StorageUnavailable) and error.code in STORAGE_ADVICE:
+        return f"{error.code}: {STORAGE_ADVICE[error.code]} S3 said: {error}"
+    return None

@@ -33,6 +33,14 @@ class _AnnounceOperator(CatalogOperator):
         """Return what the event says, or raise AirflowSkipException."""
         raise NotImplementedError
 
+    def why_skip(self, context: Context) -> str | None:
+        """Return why there is no news."""
+        try:
+            self.news(context)
+        except AirflowSkipException as skip:
+            return str(skip)
+        return None
+
     def figures(self, context: Context) -> Any:
         """Return the run's figures from the catalog, or skip."""
         from include.catalog.errors import UnknownRun

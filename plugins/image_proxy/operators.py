@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, conf
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from image_proxy.links import ImagesLink
 from image_proxy.retries import no_useless_retries
@@ -70,6 +71,32 @@ class CatalogOperator(BaseOperator):
             self.log.info("no scheduler told which pools there are: they are not checked")
         else:
             check_pools(facts)
+
+    def why_skip(self, context: Context) -> str | None:
+        """Return why the task would only be started to skip itself, where an upstream task can tell."""
+        return None
+
+    def unneeded(self, context: Context) -> list[tuple[str, int]]:
+        """Return the direct downstream tasks that would only be started to skip themselves."""
+        found = []
+        for task in self.downstream_list:
+            reason = task.why_skip(context) if isinstance(task, CatalogOperator) else None
+            if reason:
+                self.log.info("%s is skipped: %s", task.task_id, reason)
+                found.append((task.task_id, -1))
+        return found
+
+    def succeed(self, context: Context, result: Any, skipped: list[tuple[str, int]]) -> Any:
+        """End the task with this result, and skip downstream tasks (by id and map index) without starting them.
+
+        One that starts and skips itself costs a process and a turn of the scheduler; and on a busy core Airflow may see
+        that process gone, and the task skipped, only after `[workers] min_heartbeat_interval`.
+        """
+        if not skipped:
+            return result
+        if result is not None and self.do_xcom_push:  # Airflow takes no result from a task that skips others
+            context["ti"].xcom_push(key=BaseXCom.XCOM_RETURN_KEY, value=result)
+        raise DownstreamTasksSkipped(tasks=skipped)
 
 
 class PlanBatchesOperator(CatalogOperator):
@@ -226,7 +253,14 @@ class ImageProxyOperator(CatalogOperator):
             with told_to_a_person():
                 totals.update(stage.run(run_id, batch_id))
         self.log.info("outcomes: %s", _named(totals))
-        return _named(totals)
+        return self.succeed(context, _named(totals), self._analyses(context, catalog))
+
+    def _analyses(self, context: Context, catalog: Catalog) -> list[tuple[str, int]]:
+        """Return the analysis of the same batch, when its run makes proxies only."""
+        if self.batch is None or "analyse" in parse_params(catalog.run_params(self.batch["run_id"])).stages:
+            return []
+        analyses = [task for task in self.downstream_list if task.task_type == NovaAnalysisOperator.__name__]
+        return [(task.task_id, context["ti"].map_index) for task in analyses]
 
     def _batches(self, context: Context, catalog: Catalog, settings: Settings) -> list[tuple[str, int]]:
         if self.batch is not None:
@@ -319,11 +353,8 @@ class SummariseRunOperator(CatalogOperator):
 
         catalog = self.catalog(self.settings())
         report = summarise(catalog, identity_of(context).run_id)
-        if report is None:
-            self.log.info("no run is stored: a dry run, or planning failed")
-            return {}
-        self.log.info("%s", report.text())
-        return report.counts()
+        self.log.info("%s", report.text() if report else "no run is stored: a dry run, or planning failed")
+        return self.succeed(context, report.counts() if report else {}, self.unneeded(context))
 
 
 class RunGateOperator(CatalogOperator):
@@ -339,9 +370,10 @@ class RunGateOperator(CatalogOperator):
         from include.pipeline.gate import check_run
 
         params = parse_params(dict(context["params"]))
-        if params.dry_run:
-            return
-        check_run(self.catalog(self.settings()), identity_of(context).run_id, params.max_failure_ratio)
+        if not params.dry_run:
+            check_run(self.catalog(self.settings()), identity_of(context).run_id, params.max_failure_ratio)
+        # Not before: a run's colour is that of its last tasks, and skipped earlier they would hide a red gate.
+        self.succeed(context, None, self.unneeded(context))
 
 
 def label_of(batch: Any) -> str:

@@ -111,3 +111,9 @@ def test_a_run_with_nothing_to_do_is_green(airflow: RunningAirflow, two_runs: tu
     calls = len(airflow.machine.cloud.calls())
     assert airflow.wait(airflow.trigger()) == "success"
     assert len(airflow.machine.cloud.calls()) == calls
+
+
+def test_what_tasks_import_is_imported_before_their_processes_are_forked(airflow: RunningAirflow) -> None:
+    log = (airflow.machine.var / "logs" / "scheduler.log").read_text(encoding="utf-8")
+    assert "cannot be imported ahead" not in log
+    assert log.index("imported ahead of the tasks what they need") < log.index("Worker starting up")

@@ -80,6 +80,13 @@ class Scene:
     def states(self, run: str) -> dict[str, str]:
         return {task["task_id"]: task["state"] for task in self.airflow.tasks(run)}
 
+    def ends(self, run: str) -> dict[tuple[str, int], Counter[str]]:
+        """Return how many instances of which tasks ended in which state, after so many tries."""
+        found: dict[tuple[str, int], Counter[str]] = {}
+        for task in self.airflow.tasks(run):
+            found.setdefault((task["state"], task["try_number"]), Counter())[task["task_id"]] += 1
+        return found
+
     def announce(self, name: str = "image_catalog") -> None:
         """Update an asset, as the ingest does when it has registered new pictures."""
         assets = self.airflow.client.get("/assets", params={"name_pattern": name}).json()["assets"]
@@ -325,6 +332,28 @@ def test_a_cleared_task_repeats_nothing(sqlite_scene: Scene) -> None:
     airflow.client.post(f"/dags/{DAG_ID}/clearTaskInstances", json=body).raise_for_status()
     scene.finish([run])
     assert {task["try_number"] for task in airflow.tasks(run) if task["task_id"].startswith("images")} == {2}
+    scene.assert_once(pictures)
+
+
+def test_what_has_nothing_to_do_is_skipped_without_being_started(sqlite_scene: Scene) -> None:
+    """One that starts only to skip itself costs a process each. Cleared, it is started, and finds out by itself."""
+    scene, airflow = sqlite_scene, sqlite_scene.airflow
+    pictures = scene.upload(datetime(2026, 4, 8, tzinfo=UTC), 2)
+    run = airflow.trigger(stages=["proxy"], file_ids=pictures, batch_size=1)
+    scene.finish([run])
+    unneeded = {"images.analyse": 2, "announce_analyses": 1, "continue_backlog": 1}
+    started = {"plan": 1, "images.proxy": 2, "summary": 1, "gate": 1, "announce_proxies": 1}
+    assert scene.ends(run) == {("skipped", 0): unneeded, ("success", 1): started}
+    results = f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances/images.proxy/xcomEntries/return_value"
+    assert [airflow.got(results, map_index=index)["value"] for index in (0, 1)] == [{"proxied": 1}] * 2
+    body = {"dry_run": False, "dag_run_id": run, "task_ids": list(unneeded), "only_failed": False}
+    airflow.client.post(f"/dags/{DAG_ID}/clearTaskInstances", json=body).raise_for_status()
+    scene.finish([run])
+    assert scene.ends(run) == {("skipped", 1): unneeded, ("success", 1): started}
+    airflow.client.post(f"/dags/{DAG_ID}/dagRuns/{run}/clear", json={"dry_run": False}).raise_for_status()
+    scene.finish([run])
+    assert scene.analysed(pictures) == {}
+    scene.finish([airflow.trigger(stages=["analyse"], file_ids=pictures)])
     scene.assert_once(pictures)
 
 
