@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import psutil
+
+WATCH_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,29 @@ def confine(pid: int, cores: Set[int]) -> None:
         with suppress(psutil.Error, ProcessLookupError):
             for thread in process.threads():
                 os.sched_setaffinity(thread.id, cores)
+
+
+@contextmanager
+def children_on(pid: int, cores: Set[int]) -> Iterator[None]:
+    """All that a process starts in the block, within a moment on these cores; the process itself stays where it is."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        moved: set[int] = set()
+        while not ended.wait(WATCH_SECONDS):
+            new = {child.pid for child in _family(pid)[1:]} - moved
+            for child in new:
+                with suppress(psutil.Error):
+                    confine(child, cores)
+            moved |= new
+
+    watcher = threading.Thread(target=watch, name="cores", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def cpu_seconds(pids: Mapping[str, int]) -> dict[str, float]:

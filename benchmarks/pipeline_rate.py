@@ -5,9 +5,11 @@
 The core: one decode process a core, files in, proxies out, nothing else. The stage: what a task does, without Airflow.
 The DAG: once a laptop's (LocalExecutor, SQLite), once docker-compose.yaml's services as plain processes (two Celery
 workers of one decode process each, PostgreSQL, Redis). All of it is measured twice. *Apart*: what does the work
-(Celery's workers; LocalExecutor's scheduler, whose children its tasks are) has half of the cores, as the bare core has
-then, and what stands on other machines in production (S3 server, databases, the rest of Airflow) has the other half.
-*Shared*: everything on all cores, as on a single machine.
+(Celery's workers; LocalExecutor's tasks with what runs them) has half of the cores, as the bare core has then, and the
+rest (S3 server, databases, scheduler and the rest of Airflow) has the other half. *Shared*: everything on all cores.
+
+A machine may be a tenth faster now than ten minutes ago: the core is measured again between any two of them, on a
+part of the files, and each is compared with the core right before and right after it.
 
 A last part measures the Nova stage: throughput against requests in flight, with answers that take 400 ms. Run it on an
 idle machine; only ratios of one run mean anything.
@@ -44,6 +46,7 @@ from include.pipeline.proxies import cores
 RESULTS = Path(__file__).parent / "results" / "pipeline_rate.md"
 ANSWER_MS = 400
 IN_FLIGHT = (1, 4, 8, 16, 32)
+CORE_PART = 3  # of the files, each time
 NOVA_ANSWERS = 30  # of each request in flight, one after another: 12 s at the least
 TITLES = {
     "apart": "Apart: workers on {workers} of {all} cores, S3 server, databases and the rest of Airflow on the others",
@@ -53,24 +56,30 @@ TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """All that was measured with one layout of cores."""
+    """All that was measured with one layout of cores: the core four times, and what stood between."""
 
     layout: Layout
-    core: Work
+    cores: tuple[Work, ...]
     stage: Work
     dags: dict[str, DagWork]
+
+    def core_rate(self, number: int) -> float:
+        """The core's images a second around what was measured as the so-manieth: 0 is the stage."""
+        return (self.cores[number].rate + self.cores[number + 1].rate) / 2
 
 
 def measure(pictures: Path, paths: list[Path], base: Path, layout: Layout) -> Measured:
     """The core, the stage and the DAG, one after the other."""
-    images = len(paths)
-    core = bare_core(paths, base / "core", layout)
+    images, part = len(paths), paths[: max(8, len(paths) // CORE_PART)]
+    first = bare_core(part, base / "core-0", layout)
     stage = stage_alone(pictures, base / "stage", images, layout)
-    dags = {
-        "LocalExecutor": through_local_executor(pictures, base / "local", images, layout),
-        "two Celery workers": through_celery(pictures, base / "celery", images, layout),
-    }
-    return Measured(layout, core, stage, dags)
+    second = bare_core(part, base / "core-1", layout)
+    local = through_local_executor(pictures, base / "local", images, layout)
+    third = bare_core(part, base / "core-2", layout)
+    celery = through_celery(pictures, base / "celery", images, layout)
+    last = bare_core(part, base / "core-3", layout)
+    dags = {"LocalExecutor": local, "two Celery workers": celery}
+    return Measured(layout, (first, second, third, last), stage, dags)
 
 
 def nova_rates(folder: Path, var: Path) -> list[dict[str, float]]:
@@ -106,13 +115,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pipeline_rate", description=__doc__)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--skip-nova", action="store_true")
+    parser.add_argument("--layout", choices=("apart", "shared"), help="only this one")
     parser.add_argument("--write", action="store_true", help="keep the figures in benchmarks/results")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pipeline-rate-") as name:
         base = Path(name)
         paths = make_photographs(base / "pictures", options.images)
         found = []
-        for layout in layouts():
+        for layout in (one for one in layouts() if options.layout in (None, one.name)):
             folder = base / layout.name
             folder.mkdir()
             found.append(measure(base / "pictures", paths, folder, layout))
@@ -138,17 +148,18 @@ def _page(images: int, found: list[Measured], nova: list[dict[str, float]]) -> s
 
 
 def _section(measured: Measured) -> Iterator[str]:
-    layout, core = measured.layout, measured.core.rate
+    layout, seconds = measured.layout, [work.seconds for work in measured.cores]
     title = TITLES[layout.name].format(workers=len(layout.workers), all=len(layout.workers | layout.others))
     yield f"\n## {title}\n\n| | images a second | of the core | seconds |\n|---|---|---|---|"
-    yield _row("resize core alone", measured.core, core)
-    yield _row("proxy stage, without Airflow", measured.stage, core)
-    for name, dag in measured.dags.items():
-        yield _row(f"DAG, {name}: first image's start to last outcome", dag.working, core)
-        yield _row(f"DAG, {name}: start to end of the run", dag.whole, core)
+    rates = ", ".join(f"{work.rate:.1f}" for work in measured.cores)
+    yield f"| resize core alone, before, between and after | {rates} | | {sum(seconds):.1f} |"
+    yield _row("proxy stage, without Airflow", measured.stage, measured.core_rate(0))
+    for number, (name, dag) in enumerate(measured.dags.items(), 1):
+        yield _row(f"DAG, {name}: first image's start to last outcome", dag.working, measured.core_rate(number))
+        yield _row(f"DAG, {name}: start to end of the run", dag.whole, measured.core_rate(number))
     yield "\nCPU, ms an image, by process with all that it starts:\n\n| | |\n|---|---|"
     for name, work in (
-        ("resize core alone", measured.core),
+        *(("resize core alone", core) for core in measured.cores),
         ("proxy stage", measured.stage),
         *((f"DAG, {name}", dag.whole) for name, dag in measured.dags.items()),
     ):

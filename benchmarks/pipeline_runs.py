@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image, ImageOps
 from sqlalchemy import Engine, text
 
-from benchmarks.cores import Layout, confine, cpu_seconds, on_cores
+from benchmarks.cores import Layout, children_on, confine, cpu_seconds, on_cores
 from include.catalog.catalog import Catalog
 from include.catalog.engine import create_catalog_engine
 from include.catalog.records import Outcome
@@ -94,7 +94,7 @@ def make_photographs(folder: Path, count: int) -> list[Path]:
 
 def bare_core(paths: list[Path], folder: Path, layout: Layout, *, preview_side: int = 0) -> Work:
     """Files in, proxies out (and previews of a longest side, if wanted): a decode process for each of the workers'
-    cores, and nothing else."""
+    cores, and nothing else. They have started when the clock does."""
     options = ProxyOptions()
     folder.mkdir()
 
@@ -105,9 +105,9 @@ def bare_core(paths: list[Path], folder: Path, layout: Layout, *, preview_side: 
     with on_cores(layout.workers):
         before, count = _ended_children(), cores()
         with DecodeWorkers(count) as workers, ThreadPoolExecutor(count) as executor:
+            list(executor.map(partial(make, workers), paths[:count]))
             started = time.monotonic()
-            for _ in executor.map(partial(make, workers), paths):
-                pass
+            list(executor.map(partial(make, workers), paths))
             seconds = time.monotonic() - started
         return Work(len(paths), seconds, {"decode workers": _ended_children() - before})
 
@@ -144,13 +144,13 @@ def stage_alone(pictures: Path, var: Path, images: int, layout: Layout) -> Work:
 
 
 def through_local_executor(pictures: Path, var: Path, images: int, layout: Layout) -> DagWork:
-    """A laptop's Airflow."""
+    """A laptop's Airflow. Its tasks, which are the scheduler's children, are the workers."""
     with on_cores(layout.others), running_airflow(var, {}) as (machine, stack, client):
         pids = {name: server.pid for name, server in stack.servers.items()} | {"S3 server": machine.cloud.s3.pid}
-        confine(pids["scheduler"], layout.workers)
-        pids["scheduler and tasks"] = pids.pop("scheduler")
         register_folders(machine.catalog, [pictures], datetime.now(UTC))
-        return proxies_only(machine.engine, client, images, pids)
+        with children_on(pids["scheduler"], layout.workers):
+            pids["scheduler and tasks"] = pids.pop("scheduler")
+            return proxies_only(machine.engine, client, images, pids)
 
 
 def through_celery(pictures: Path, var: Path, images: int, layout: Layout) -> DagWork:
