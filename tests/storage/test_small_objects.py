@@ -295,6 +295,13 @@ def noting() -> Iterator[str]:
         server.shutdown()
 
 
+def noted_client(url: str, config: Config | None = None, **more: Any) -> Any:
+    """A client with keys of its own, whatever the environment says."""
+    keys = {"aws_access_key_id": "ASIAOFTHEROLE", "aws_secret_access_key": "secret", "region_name": "eu-central-1"}
+    paths = Config(s3={"addressing_style": "path"})
+    return boto3.client("s3", endpoint_url=url, config=paths.merge(config) if config else paths, **keys, **more)
+
+
 HOSTILE = {
     "AWS_SKIP_SIGNATURE": "true",
     "AWS_DISABLE_TAGGING": "true",
@@ -323,15 +330,7 @@ def test_it_asks_the_same_of_s3_as_boto3_in_any_environment(
     """Account, token, region, address, checksum, encryption and tags: all that the request carries."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    client = boto3.client(
-        "s3",
-        endpoint_url=noting,
-        region_name="eu-central-1",
-        aws_access_key_id="ASIAOFTHEROLE",
-        aws_secret_access_key="secret",
-        aws_session_token="token-of-the-role",
-        config=Config(s3={"addressing_style": "path"}),
-    )
+    client = noted_client(noting, aws_session_token="token-of-the-role")
     sender = Sender(client, "photos", tmp_path, rules)
     sender.send("proxies/r-c/a_7_nova.jpg", b"pixels")
     assert sender.by_boto3 == 0
@@ -351,14 +350,7 @@ def _compared(method: str, path: str, headers: dict[str, str], body: bytes) -> d
 
 
 def test_it_introduces_itself_as_the_connection_does(noting: str, tmp_path: Path) -> None:
-    client = boto3.client(
-        "s3",
-        endpoint_url=noting,
-        region_name="eu-central-1",
-        aws_access_key_id="AKIAEXAMPLE",
-        aws_secret_access_key="secret",
-        config=Config(user_agent_extra="Airflow/3 DAG/photos", s3={"addressing_style": "path"}),
-    )
+    client = noted_client(noting, config=Config(user_agent_extra="Airflow/3 DAG/photos"))
     Sender(client, "photos", tmp_path).send()
     assert "Airflow/3 DAG/photos" in _Noting.noted[0][2]["user-agent"]
 
