@@ -21,7 +21,7 @@ from moto.server import ThreadedMotoServer
 from include.catalog.catalog import Catalog
 from include.catalog.engine import create_catalog_engine
 from include.catalog.migrate import migrate
-from include.local.airflow import ROOT, AirflowStack
+from include.local.airflow import ROOT, SQLITE_OPTION, AirflowStack
 from include.local.laptop import Laptop, laptop
 from include.local.registration import register_folders
 from include.local.seaweedfs import REGION
@@ -192,6 +192,7 @@ def airflow_on_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": own.render_as_string(hide_password=False),
             "AIRFLOW_CONN_CATALOG_DEFAULT": json.dumps(connection),
         }
+        del env[SQLITE_OPTION]
         there = dataclasses.replace(machine, engine=engine, catalog=Catalog(engine), env=env)
         with boot(there) as running:
             yield running

@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 USER = "admin"
 READY_SECONDS = 120
 LOCKED_SECONDS = 60  # how long a component waits for SQLite's one writer; the default of 5 is passed on a busy laptop
+SQLITE_OPTION = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS"  # to be left out where Airflow's database is another
 POOL = "nova"  # the default of the setting that names it
 SLOTS = 8
 # The server closes a connection that was idle for 5 s. A client that takes it up just then loses its request.
@@ -48,11 +49,14 @@ class AirflowHome:
         own = {
             "AIRFLOW_HOME": str(self.path),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self._database}?timeout={LOCKED_SECONDS}",
+            SQLITE_OPTION: "include.local.sqlite.CONNECT_ARGS",
             "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "4",
+            # The API server's first answer to a task takes 9 s where other programs keep both cores busy.
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
             # A task's end that its supervisor overlooks is seen at the next heartbeat, and so is a cancelled run.
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
