@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
@@ -37,6 +38,7 @@ DAGS = (
 )
 PARSE_SECONDS = 90
 POLL_SECONDS = 0.5
+MOST_RESTARTS = 3  # of one component
 
 
 class DagsMissing(RuntimeError):
@@ -46,7 +48,7 @@ class DagsMissing(RuntimeError):
 
 
 def main() -> int:
-    """Serve until a signal; return 0 when stopped by one, 2 when it could not begin, 1 when a component ended."""
+    """Serve until a signal; return 0 if stopped by one, 2 if it could not begin, 1 if a component keeps ending."""
     console = Console()
     raise_on_signals()
     try:
@@ -81,10 +83,13 @@ def _serve(machine: Laptop, stack: AirflowStack, console: Console) -> int:
     console.print(f"  S3         {machine.cloud.s3.endpoint_url}", highlight=False)
     console.print(f"  Nova       {machine.cloud.nova_url} (a stand-in, not Amazon Nova)", highlight=False)
     console.print("\nTrigger image_proxy_pipeline there. Ctrl-C stops everything.\n")
+    ends: Counter[str] = Counter()
     while True:
-        for name, server in stack.servers.items():
-            if not server.running:
-                complain(console, f"Airflow's {name} ended; see {machine.var / 'logs' / name}.log")
+        for name in stack.revive():
+            complain(console, f"Airflow's {name} ended and was started again; see {machine.var / 'logs' / name}.log")
+            ends[name] += 1
+            if ends[name] > MOST_RESTARTS:
+                complain(console, f"Airflow's {name} does not stay up")
                 return 1
         time.sleep(POLL_SECONDS)
 

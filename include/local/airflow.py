@@ -178,6 +178,17 @@ class AirflowStack:
     ) -> None:
         self._running.close()
 
+    def revive(self) -> list[str]:
+        """Start again what ended by itself, wait until it is ready, and return its names.
+
+        It is what a deployment's restart policy does. Raises `ServerFailed` when a component does not come up.
+        """
+        ended = [name for name, server in self.servers.items() if not server.running]
+        for name in ended:
+            self.servers[name].stop()  # what it started and left behind
+            self.servers[name].start()
+        return ended
+
     @property
     def url(self) -> str:
         """Return the address of the UI and of the REST API."""

@@ -72,6 +72,7 @@ def free_ports(count: int) -> tuple[int, ...]:
 class ChildServer:
     """One server process (and whatever it starts), from `start` to `stop`; a context manager.
 
+    Its log holds every start of this object, so that what ended it can still be read after the next one.
     `ready` is asked until it says True; what it raises counts as not yet. `env` replaces the environment (None: ours).
     `record_path` names the file that remembers the process for the next start; give each server its own.
     """
@@ -99,6 +100,7 @@ class ChildServer:
         self._ready_seconds = ready_seconds
         self._stop_seconds = stop_seconds
         self._process: subprocess.Popen[bytes] | None = None
+        self._logged = False
 
     @property
     def pid(self) -> int:
@@ -139,7 +141,7 @@ class ChildServer:
         if shutil.which(self._argv[0]) is None:  # asked first: the process that would find out is no longer ours
             raise ServerFailed("server_missing", f"{self.name}: there is no program {self._argv[0]}")
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
-        with self._log_path.open("wb") as log:
+        with self._log_path.open("ab" if self._logged else "wb") as log:
             self._process = subprocess.Popen(
                 _dying_with_parent(self._argv),
                 stdin=subprocess.DEVNULL,
@@ -149,6 +151,7 @@ class ChildServer:
                 cwd=self._cwd,
                 start_new_session=True,
             )
+        self._logged = True
         if self._record_path is not None:
             _write_record(self._record_path, self._process.pid)
 

@@ -69,13 +69,13 @@ def deferred(airflow: RunningAirflow, bedrock: Any, before: dict[str, str]) -> t
 
 
 def kill(airflow: RunningAirflow, *names: str) -> None:
-    """As a machine that goes away: no signal that they could answer."""
+    """As a machine that goes away: no signal that they could answer. What `make up` does then follows."""
     servers = [airflow.stack.servers[name] for name in names]
     for server in servers:
         os.killpg(server.pid, signal.SIGKILL)
     for server in servers:
-        server.stop()
-        server.start()
+        assert server.wait(10) == -signal.SIGKILL
+    assert sorted(airflow.stack.revive()) == sorted(names)
 
 
 def test_a_killed_triggerer_and_scheduler_lose_no_job_and_start_none_again(

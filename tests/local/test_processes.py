@@ -75,6 +75,22 @@ def test_stopping_ends_the_whole_group(tmp_path: Path, manner: str, stop_seconds
     assert not server.running
 
 
+def test_the_log_of_a_server_that_is_started_again_goes_on(tmp_path: Path) -> None:
+    """What ended it is read afterwards."""
+    server = ChildServer(
+        "short",
+        [sys.executable, "-c", "import time; print('started', flush=True); time.sleep(60)"],
+        log_path=tmp_path / "short.log",
+        ready=lambda: "started" in (tmp_path / "short.log").read_text(),
+    )
+    (tmp_path / "short.log").write_text("of an earlier run\n")
+    with server:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.stop()
+        server.start()
+        wait_until(lambda: (tmp_path / "short.log").read_text() == "started\nstarted\n")
+
+
 def test_an_error_inside_the_block_ends_it_too(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), family(tmp_path):
         raise KeyboardInterrupt

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import httpx
 import pytest
+from rich.console import Console
 
 from scripts import up
 from tests.answering import answering
@@ -45,3 +50,37 @@ def test_a_refusal_is_not_repeated() -> None:
     ):
         up.unpause(client, ("a_dag",))
     assert [request.path for request in server.asked] == ["/dags/a_dag"]
+
+
+class Restless:
+    """A stack whose scheduler has ended at each look, up to so many times; then a person comes with Ctrl-C."""
+
+    url = "http://127.0.0.1:1"
+
+    def __init__(self, ends: int) -> None:
+        self.looks = iter([["scheduler"]] * ends)
+
+    def revive(self) -> list[str]:
+        try:
+            return next(self.looks)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+
+def serve(ends: int, folder: Path) -> int:
+    cloud = SimpleNamespace(s3=SimpleNamespace(endpoint_url="s3"), nova_url="nova")
+    machine: Any = SimpleNamespace(var=folder, home=SimpleNamespace(password="p"), cloud=cloud)
+    stack: Any = Restless(ends)
+    return up._serve(machine, stack, Console())
+
+
+def test_what_ended_is_started_again_and_said_with_its_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        serve(up.MOST_RESTARTS, tmp_path)
+    said = f"Airflow's scheduler ended and was started again; see {tmp_path / 'logs' / 'scheduler'}.log"
+    assert capsys.readouterr().out.count(said) == up.MOST_RESTARTS
+
+
+def test_what_does_not_stay_up_ends_it_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert serve(up.MOST_RESTARTS + 1, tmp_path) == 1
+    assert "scheduler does not stay up" in capsys.readouterr().out
