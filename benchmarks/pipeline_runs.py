@@ -33,7 +33,7 @@ from include.pipeline.plan import plan_run, proxy_options
 from include.pipeline.proxies import ProxyStage, cores
 from include.pipeline.settings import load_settings
 from scripts.up import make_pool, unpause
-from tests.distributed.topology import ENV_OVERRIDES, Topology
+from tests.distributed.topology import ENV_OVERRIDES, Topology, quiet_schedule
 
 DAG_ID = "image_proxy_pipeline"
 SIZES = ((4272, 2848), (4000, 3000))  # 12 MP
@@ -172,7 +172,8 @@ def running_airflow(
     """A laptop's Airflow that has nothing to do, and a REST client."""
     with laptop(var, stand_in_options=options) as machine:
         machine.home.migrate(machine.env)
-        stack = AirflowStack(machine.home, {**machine.env, **extra}, var / "logs")
+        env = {**machine.env, "IMAGE_PROXY_SCHEDULE": quiet_schedule(), **extra}
+        stack = AirflowStack(machine.home, env, var / "logs")
         with stack, stack.client() as client:
             make_pool(client, "nova", slots)
             unpause(client, (DAG_ID,))

@@ -22,6 +22,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,16 @@ ENV_OVERRIDES = {
 }
 # What a person would write into settings.env: the second is docker-compose.yaml's own, and must have no effect.
 SETTINGS = {"IMAGE_PROXY_OBJECT_TAGS": '{"department": "archive"}', "IMAGE_PROXY_BUCKET": "nobodys-bucket"}
+QUIET_MINUTES = 55  # no hour of the schedule ends so soon: its run would take pictures, and a worker's slot
 PORTS = {"postgres": 5432, "redis": 6379, "nova-stand-in": 8766, "api-server": 8080, "scheduler": 8974}
 AIRFLOW_SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer", "worker")
 MARKER = "TOPOLOGY_ID"
 MOST_STARTS = 20
+
+
+def quiet_schedule() -> str:
+    """Return an hourly schedule whose next run starts `QUIET_MINUTES` from now."""
+    return f"{(datetime.now(UTC).minute + QUIET_MINUTES) % 60} * * * *"
 
 
 @dataclass
@@ -132,7 +139,8 @@ class Topology:
         subprocess.run([sys.executable, "-m", "scripts.make_env", str(path)], check=True, cwd=ROOT, capture_output=True)
         with path.open("a") as opened:
             opened.writelines(f"{name}={value}\n" for name, value in self._overrides.items())
-        (self.folder / "settings.env").write_text("".join(f"{name}={value}\n" for name, value in SETTINGS.items()))
+        settings = {**SETTINGS, "IMAGE_PROXY_SCHEDULE": quiet_schedule()}
+        (self.folder / "settings.env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         return read_env_file(path.read_text())
 
     def _s3_keys(self) -> Credentials:
