@@ -39,8 +39,9 @@ DAG_ID = "image_proxy_pipeline"
 SIZES = ((4272, 2848), (4000, 3000))  # 12 MP
 WAIT_SECONDS = 1800
 LOOK_SECONDS = 1.0
-# Two workers, a core each: as many decode processes as the bare core has.
-CELERY = {**ENV_OVERRIDES, "WORKER_CONCURRENCY": "1", "DECODE_WORKERS": "1", "LEASE_SECONDS": "300"}
+# Two workers with a decode process each. Their second slots are for the tasks that do not decode: Airflow's supervisor
+# keeps a slot up to two seconds longer than its task takes.
+CELERY = {**ENV_OVERRIDES, "WORKER_CONCURRENCY": "2", "DECODE_WORKERS": "1", "LEASE_SECONDS": "300"}
 
 
 @dataclass(frozen=True, slots=True)

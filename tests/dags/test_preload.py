@@ -76,10 +76,18 @@ def test_a_scheduler_that_forks_tasks_imports_for_them(component: str, executor:
     assert ("include.pipeline.proxies" in loaded(code, AIRFLOW__CORE__EXECUTOR=executor)) is preloads
 
 
+def test_a_task_that_a_scheduler_forked_imports_nothing_again() -> None:
+    """It would say so in each task's log."""
+    starts = STARTS.replace("component=None", "component=TaskRunnerMarker()")
+    marker = "from airflow.sdk.execution_time.task_runner import TaskRunnerMarker"
+    code = f"{marker}; import airflow.jobs.scheduler_job_runner; {starts}"
+    assert "include.pipeline.proxies" not in loaded(code, AIRFLOW__CORE__EXECUTOR="LocalExecutor")
+
+
 def test_a_celery_worker_imports_before_it_forks() -> None:
     chosen = {"AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS": "image_proxy.celery_config.CELERY_CONFIG"}
     found = loaded(WORKER, AIRFLOW__CORE__EXECUTOR="CeleryExecutor", **chosen)
-    assert "include.pipeline.proxies" in found
+    assert {"include.pipeline.proxies", "airflow.sdk.execution_time.supervisor"} <= found
     assert "include.pipeline.proxies" not in loaded(WORKER, AIRFLOW__CORE__EXECUTOR="CeleryExecutor")
 
 
