@@ -33,7 +33,8 @@ from include.pipeline.plan import plan_run, proxy_options
 from include.pipeline.proxies import ProxyStage, cores
 from include.pipeline.settings import load_settings
 from scripts.up import make_pool, unpause
-from tests.distributed.topology import ENV_OVERRIDES, Topology, quiet_schedule
+from tests.distributed.topology import ENV_OVERRIDES, Topology
+from tests.quiet_schedule import quiet_schedule
 
 DAG_ID = "image_proxy_pipeline"
 SIZES = ((4272, 2848), (4000, 3000))  # 12 MP

@@ -31,6 +31,7 @@ from tests.catalog.conftest import PostgresServer
 from tests.end_to_end.documents import write_documented_dags
 from tests.end_to_end.webhook import Webhook
 from tests.programs import require_weed
+from tests.quiet_schedule import quiet_minute
 
 DAG_ID = "image_proxy_pipeline"
 SLOTS = 6  # not a multiple of the four slots that an analysis task takes: two tasks at once would need eight
@@ -44,8 +45,7 @@ QUICK = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
 }
 LATE_SECONDS = 30
-# Hourly like a deployment's, but no hour ends while the tests run: a scheduled run would take their pictures.
-MINUTE = (datetime.now(UTC).minute + 40) % 60
+MINUTE = quiet_minute()  # of each hour, when the schedule starts a run
 DOCUMENTED = ("after_new_images",)  # DAGs of the documentation, unpaused like ours
 
 

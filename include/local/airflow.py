@@ -55,7 +55,7 @@ class AirflowHome:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "4",
-            # The API server's first answer to a task takes 9 s where other programs keep both cores busy.
+            # The API server's first answer to a task takes longer than the default of 5 s on a busy laptop.
             "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "30",
             # A task's end that its supervisor overlooks is seen at the next heartbeat, and so is a cancelled run.
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",

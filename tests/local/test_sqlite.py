@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import cast
 
@@ -13,8 +15,15 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from include.local import sqlite
+from include.local.airflow import AirflowHome
 from include.local.sqlite import CONNECT_ARGS
 
+# The class of the connections on which Airflow's own sessions work.
+CONNECTION = """
+from airflow import settings
+settings.initialize()
+print("CONNECTION", type(settings.engine.raw_connection().dbapi_connection).__name__)
+"""
 LOCKED = pytest.raises(OperationalError, match="database is locked")
 
 
@@ -40,6 +49,17 @@ def add(connection: Connection) -> None:
 
 def count(connection: Connection) -> int:
     return int(connection.exec_driver_sql("SELECT count(*) FROM runs").scalar_one())
+
+
+def test_a_laptops_airflow_works_on_our_connections(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CONNECTION],
+        env=AirflowHome(tmp_path).environment({}, "bucket"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "CONNECTION AirflowConnection" in done.stdout.splitlines(), done.stdout + done.stderr
 
 
 def test_pythons_own_connection_is_refused_when_somebody_wrote_since_it_read(path: Path) -> None:
