@@ -6,12 +6,14 @@ the package out of that scan, and everybody imports it by its bare name (`image_
 
 from typing import ClassVar
 
+from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 from image_proxy.deadlines import RunCreated
 from image_proxy.links import ImagesLink
 from image_proxy.pools import PoolListener
 from image_proxy.preload import PreloadListener
 from image_proxy.web.lazy import LazyApp, load
+from image_proxy.web.one_writer import OneWriter
 
 
 class ImageProxyPlugin(AirflowPlugin):
@@ -20,6 +22,11 @@ class ImageProxyPlugin(AirflowPlugin):
     name = "image_proxy"
     listeners: ClassVar = [PoolListener(), PreloadListener()]
     fastapi_apps: ClassVar = [{"name": "image_proxy", "url_prefix": "/image-proxy", "app": LazyApp(load)}]
+    fastapi_root_middlewares: ClassVar = (
+        [{"name": "one writer", "middleware": OneWriter}]
+        if conf.get("database", "sql_alchemy_conn").startswith("sqlite")
+        else []
+    )
     external_views: ClassVar = [
         # Without a leading slash: it is resolved against Airflow's own base path.
         {"name": "Images", "href": "image-proxy/pages/", "url_route": "image-proxies", "destination": "nav"},

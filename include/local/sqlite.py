@@ -8,7 +8,8 @@ Two things of Airflow 3.3 need it:
   shown some of its runs to the scheduler, and takes them back: the scheduler can end of it, and tasks that it had
   started are no longer found.
 - The API server writes its audit log on its event loop. Who holds the write lock at that moment may be another request,
-  which needs the loop to end its transaction: both stand still until the waiting ends.
+  which needs the loop to end its transaction: both stand still until the waiting ends. `image_proxy.web.one_writer`
+  lets no two of Airflow's requests write at once; should another one be left, the loop does not stand for a minute.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import asyncio
 import sqlite3
 from typing import Any, Final
 
-ON_LOOP_MS: Final = 1000  # longer than a transaction takes; who still waits then is waited for
+ON_LOOP_MS: Final = 10_000  # longer than a transaction of another process takes; heartbeats bear 30 s
 
 
 class AirflowCursor(sqlite3.Cursor):

@@ -7,6 +7,7 @@ checking ends in a refusal.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Annotated, Any
@@ -110,11 +111,17 @@ def may_change_runs(request: Request, user: CurrentUser) -> None:
 
 
 def audited(event: str) -> Any:
-    """Return the dependency that leaves a line in Airflow's audit log, under the DAG, before the work begins."""
+    """Return the dependency that leaves a line in Airflow's audit log, under the DAG, before the work begins.
+
+    Airflow's function is asynchronous and commits without giving way: it runs in a thread, on a loop of its own, so
+    that a database that lets it wait holds up no other request.
+    """
     write = action_logging(f"image_proxy.{event}")
 
     async def log_write(request: Request, session: SessionDep, user: GetUserDep) -> None:
-        await write(_Audited(request), session, user)
+        if "application/json" in request.headers.get("content-type", ""):
+            await request.body()  # what comes from the client comes through this loop; the request keeps it
+        await run_in_threadpool(lambda: asyncio.run(write(_Audited(request), session, user)))
 
     return Depends(log_write)
 
