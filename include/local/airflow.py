@@ -62,7 +62,8 @@ class AirflowHome:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.path / "passwords.json"),
             # A changed file is parsed at once. Those that did not change take 15 % of a core at the default of 30 s.
-            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
+            # But a queue is watched only from the first parsing after its DAG was unpaused.
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             "IMAGE_PROXY_BUCKET": bucket,
             "IMAGE_PROXY_BATCH_ROLE_ARN": LOCAL_ROLE,

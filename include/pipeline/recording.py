@@ -1,6 +1,6 @@
 """Write made proxies to the catalog, those of a moment together: a commit costs as much for one image as for many.
 
-An image whose object is stored waits up to two seconds for its row. A task that is killed meanwhile loses rows, not
+An image whose object is stored waits up to five seconds for its row. A task that is killed meanwhile loses rows, not
 objects: its retry makes the same proxy under the same key.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GROUP_SECONDS: Final = 2.0  # how long the first of a group waits for others
+GROUP_SECONDS: Final = 5.0  # how long the first of a group waits for others
 GROUP_IMAGES: Final = 32  # then it waits no longer
 _END: Final = None
 
