@@ -9,7 +9,9 @@ workers of one decode process each, PostgreSQL, Redis). All of it is measured tw
 rest (S3 server, databases, scheduler and the rest of Airflow) has the other half. *Shared*: everything on all cores.
 
 A machine may be a tenth faster now than ten minutes ago: the core is measured again between any two of them, on a
-part of the files, and each is compared with the core right before and right after it.
+part of the files, and each is compared with the core right before and right after it. The stage makes a preview of
+each original besides, the core does not: how much slower it is when it makes them too is measured as well, and so a
+second ratio says what the pipeline costs without work that the core was not given.
 
 A last part measures the Nova stage: throughput against requests in flight, with answers that take 400 ms. Run it on an
 idle machine; only ratios of one run mean anything.
@@ -42,6 +44,7 @@ from benchmarks.pipeline_runs import (
 )
 from include.local.registration import register_folders
 from include.pipeline.proxies import cores
+from include.pipeline.settings import Settings
 
 RESULTS = Path(__file__).parent / "results" / "pipeline_rate.md"
 ANSWER_MS = 400
@@ -56,16 +59,23 @@ TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """All that was measured with one layout of cores: the core four times, and what stood between."""
+    """All that was measured with one layout of cores: the core four times, what stood between, and the core at the
+    pipeline's whole work, previews and all."""
 
     layout: Layout
     cores: tuple[Work, ...]
+    whole_core: Work
     stage: Work
     dags: dict[str, DagWork]
 
     def core_rate(self, number: int) -> float:
         """The core's images a second around what was measured as the so-manieth: 0 is the stage."""
         return (self.cores[number].rate + self.cores[number + 1].rate) / 2
+
+    @property
+    def whole_share(self) -> float:
+        """The core's rate with previews, of its rate without."""
+        return self.whole_core.rate / self.cores[-1].rate
 
 
 def measure(pictures: Path, paths: list[Path], base: Path, layout: Layout) -> Measured:
@@ -78,8 +88,9 @@ def measure(pictures: Path, paths: list[Path], base: Path, layout: Layout) -> Me
     third = bare_core(part, base / "core-2", layout)
     celery = through_celery(pictures, base / "celery", images, layout)
     last = bare_core(part, base / "core-3", layout)
+    whole = bare_core(part, base / "core-4", layout, preview_side=Settings().preview_side)
     dags = {"LocalExecutor": local, "two Celery workers": celery}
-    return Measured(layout, (first, second, third, last), stage, dags)
+    return Measured(layout, (first, second, third, last), whole, stage, dags)
 
 
 def nova_rates(folder: Path, var: Path) -> list[dict[str, float]]:
@@ -150,16 +161,20 @@ def _page(images: int, found: list[Measured], nova: list[dict[str, float]]) -> s
 def _section(measured: Measured) -> Iterator[str]:
     layout, seconds = measured.layout, [work.seconds for work in measured.cores]
     title = TITLES[layout.name].format(workers=len(layout.workers), all=len(layout.workers | layout.others))
-    yield f"\n## {title}\n\n| | images a second | of the core | seconds |\n|---|---|---|---|"
+    yield f"\n## {title}\n\n| | images a second | of the core | of the core with previews | seconds |"
+    yield "|---|---|---|---|---|"
     rates = ", ".join(f"{work.rate:.1f}" for work in measured.cores)
-    yield f"| resize core alone, before, between and after | {rates} | | {sum(seconds):.1f} |"
-    yield _row("proxy stage, without Airflow", measured.stage, measured.core_rate(0))
+    yield f"| resize core alone, before, between and after | {rates} | | | {sum(seconds):.1f} |"
+    whole, share = measured.whole_core, measured.whole_share
+    yield f"| resize core with previews, after | {whole.rate:.1f} | {share:.2f} | | {whole.seconds:.1f} |"
+    yield _row("proxy stage, without Airflow", measured.stage, measured, 0)
     for number, (name, dag) in enumerate(measured.dags.items(), 1):
-        yield _row(f"DAG, {name}: first image's start to last outcome", dag.working, measured.core_rate(number))
-        yield _row(f"DAG, {name}: start to end of the run", dag.whole, measured.core_rate(number))
+        yield _row(f"DAG, {name}: first image's start to last outcome", dag.working, measured, number)
+        yield _row(f"DAG, {name}: start to end of the run", dag.whole, measured, number)
     yield "\nCPU, ms an image, by process with all that it starts:\n\n| | |\n|---|---|"
     for name, work in (
         *(("resize core alone", core) for core in measured.cores),
+        ("resize core with previews", measured.whole_core),
         ("proxy stage", measured.stage),
         *((f"DAG, {name}", dag.whole) for name, dag in measured.dags.items()),
     ):
@@ -171,8 +186,9 @@ def _section(measured: Measured) -> Iterator[str]:
             yield f"| {task.task_id} | {task.instances} | {task.first_start:.1f} | {task.last_end:.1f} |"
 
 
-def _row(name: str, work: Work, core: float) -> str:
-    return f"| {name} | {work.rate:.1f} | {work.rate / core:.2f} | {work.seconds:.1f} |"
+def _row(name: str, work: Work, measured: Measured, number: int) -> str:
+    share = work.rate / measured.core_rate(number)
+    return f"| {name} | {work.rate:.1f} | {share:.2f} | {share / measured.whole_share:.2f} | {work.seconds:.1f} |"
 
 
 def _cpu(work: Work) -> Iterator[str]:

@@ -15,6 +15,9 @@ from include.pipeline.params import parse_params
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from include.catalog.catalog import Catalog
+    from include.catalog.records import RunFigures
+
 
 class _AnnounceOperator(CatalogOperator):
     """Update an asset, with the run's figures as the event's metadata; skipped, and so no event, without news."""
@@ -25,29 +28,29 @@ class _AnnounceOperator(CatalogOperator):
         super().__init__(**{"outlets": [self.asset], **kwargs})
 
     def execute(self, context: Context) -> None:
-        news = self.news(context)
+        news = self.news(context, self.catalog(self.settings()))
         context["outlet_events"][self.asset].extra = dict(news)
         self.log.info("%s: %s", self.asset.name, news)
 
-    def news(self, context: Context) -> Mapping[str, Any]:
+    def news(self, context: Context, catalog: Catalog) -> Mapping[str, Any]:
         """Return what the event says, or raise AirflowSkipException."""
         raise NotImplementedError
 
-    def why_skip(self, context: Context) -> str | None:
+    def why_skip(self, context: Context, catalog: Catalog) -> str | None:
         """Return why there is no news."""
         try:
-            self.news(context)
+            self.news(context, catalog)
         except AirflowSkipException as skip:
             return str(skip)
         return None
 
-    def figures(self, context: Context) -> Any:
+    def figures(self, context: Context, catalog: Catalog) -> RunFigures:
         """Return the run's figures from the catalog, or skip."""
         from include.catalog.errors import UnknownRun
 
         run_id = identity_of(context).run_id
         try:
-            return self.catalog(self.settings()).run_figures(run_id)
+            return catalog.run_figures(run_id)
         except UnknownRun:
             raise AirflowSkipException("no run is stored: a dry run, or planning did not finish") from None
 
@@ -58,11 +61,11 @@ class AnnounceProxiesOperator(_AnnounceOperator):
     ui_color = "#fdf3d8"
     asset = IMAGE_PROXIES
 
-    def news(self, context: Context) -> Mapping[str, Any]:
+    def news(self, context: Context, catalog: Catalog) -> Mapping[str, Any]:
         """Return counts and measured bytes of what this run made or kept."""
         from include.pipeline.news import news_of_proxies
 
-        news = news_of_proxies(self.figures(context))
+        news = news_of_proxies(self.figures(context, catalog))
         if not news:
             raise AirflowSkipException("this run made no proxies")
         return news
@@ -74,11 +77,11 @@ class AnnounceAnalysesOperator(_AnnounceOperator):
     ui_color = "#fdf3d8"
     asset = IMAGE_ANALYSES
 
-    def news(self, context: Context) -> Mapping[str, Any]:
+    def news(self, context: Context, catalog: Catalog) -> Mapping[str, Any]:
         """Return counts, tokens and cost of what this run wrote."""
         from include.pipeline.news import news_of_analyses
 
-        news = news_of_analyses(self.figures(context))
+        news = news_of_analyses(self.figures(context, catalog))
         if not news:
             raise AirflowSkipException("this run wrote no analyses")
         return news
@@ -94,13 +97,13 @@ class ContinueBacklogOperator(_AnnounceOperator):
     ui_color = "#fdf3d8"
     asset = IMAGE_BACKLOG
 
-    def news(self, context: Context) -> Mapping[str, Any]:
+    def news(self, context: Context, catalog: Catalog) -> Mapping[str, Any]:
         """Return which run was full."""
         from include.pipeline.backlog import why_not_continue
 
         settings, identity = self.settings(), identity_of(context)
         params = parse_params(dict(context["params"]))
-        reason = why_not_continue(self.catalog(settings), identity, params, settings)
+        reason = why_not_continue(catalog, identity, params, settings)
         if reason:
             raise AirflowSkipException(reason)
         return {"run_id": identity.run_id}

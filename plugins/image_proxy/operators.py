@@ -72,15 +72,15 @@ class CatalogOperator(BaseOperator):
         else:
             check_pools(facts)
 
-    def why_skip(self, context: Context) -> str | None:
+    def why_skip(self, context: Context, catalog: Catalog) -> str | None:
         """Return why the task would only be started to skip itself, where an upstream task can tell."""
         return None
 
-    def unneeded(self, context: Context) -> list[tuple[str, int]]:
+    def unneeded(self, context: Context, catalog: Catalog) -> list[tuple[str, int]]:
         """Return the direct downstream tasks that would only be started to skip themselves."""
         found = []
         for task in self.downstream_list:
-            reason = task.why_skip(context) if isinstance(task, CatalogOperator) else None
+            reason = task.why_skip(context, catalog) if isinstance(task, CatalogOperator) else None
             if reason:
                 self.log.info("%s is skipped: %s", task.task_id, reason)
                 found.append((task.task_id, -1))
@@ -354,7 +354,7 @@ class SummariseRunOperator(CatalogOperator):
         catalog = self.catalog(self.settings())
         report = summarise(catalog, identity_of(context).run_id)
         self.log.info("%s", report.text() if report else "no run is stored: a dry run, or planning failed")
-        return self.succeed(context, report.counts() if report else {}, self.unneeded(context))
+        return self.succeed(context, report.counts() if report else {}, self.unneeded(context, catalog))
 
 
 class RunGateOperator(CatalogOperator):
@@ -369,11 +369,11 @@ class RunGateOperator(CatalogOperator):
     def execute(self, context: Context) -> None:
         from include.pipeline.gate import check_run
 
-        params = parse_params(dict(context["params"]))
+        params, catalog = parse_params(dict(context["params"])), self.catalog(self.settings())
         if not params.dry_run:
-            check_run(self.catalog(self.settings()), identity_of(context).run_id, params.max_failure_ratio)
+            check_run(catalog, identity_of(context).run_id, params.max_failure_ratio)
         # Not before: a run's colour is that of its last tasks, and skipped earlier they would hide a red gate.
-        self.succeed(context, None, self.unneeded(context))
+        self.succeed(context, None, self.unneeded(context, catalog))
 
 
 def label_of(batch: Any) -> str:

@@ -94,3 +94,11 @@ def test_a_celery_worker_imports_before_it_forks() -> None:
 def test_what_cannot_be_imported_keeps_nothing_from_starting() -> None:
     said = run_python("from image_proxy.preload import preload; preload(['no.such', 'include.pipeline.plan'])")
     assert "no.such cannot be imported ahead of the tasks" in said
+
+
+def test_what_pythons_inspect_learns_of_modules_is_learnt_before_the_fork() -> None:
+    """The AWS hook asks it who calls, and it looks at all modules: a fifth of a task's start."""
+    learnt = run_python(
+        "from image_proxy.preload import preload; preload(); import inspect; print(*inspect.modulesbyfile.values())"
+    )
+    assert "include.pipeline.proxies" in learnt.split()
