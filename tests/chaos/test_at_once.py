@@ -22,12 +22,12 @@ pytestmark = pytest.mark.distributed
 def test_two_runs_and_a_backfill(books: Books, topology: Topology) -> None:
     """Six images in each of four hours. Whoever comes second finds them claimed or done; nobody pays twice."""
     pictures = [photograph() for _ in range(6)]
-    hours = [DAY + timedelta(hours=hour) for hour in range(HOURS)]
+    hours = [DAY + timedelta(hours=hour, minutes=topology.minute) for hour in range(HOURS)]
     ids = [file_id for at in hours for file_id in books.ship(pictures, uploaded_at=at).ids]
     shipment = Shipment(tuple(ids), DAY)
     backfill = {
         "dag_id": DAG_ID,
-        "from_date": DAY.isoformat(),
+        "from_date": hours[0].isoformat(),
         "to_date": hours[-1].isoformat(),
         "max_active_runs": 2,
         "reprocess_behavior": "completed",

@@ -36,7 +36,7 @@ from tests.distributed.components import Component, family, stopped
 from tests.distributed.compose import ROOT, ComposeService, image_content, read_env_file, read_services
 from tests.distributed.s3_proxy import S3Proxy
 from tests.distributed.wheels import as_postgres_user, postgres_folder, redis_folder
-from tests.quiet_schedule import quiet_schedule
+from tests.quiet_schedule import quiet_minute
 
 DAG_ID = "image_proxy_pipeline"
 WORKERS = 2
@@ -78,6 +78,7 @@ class Topology:
         # Not below the test's folder: each start of pytest closes that to every user but its own.
         self._database = Path(tempfile.mkdtemp(prefix="pg"))
         self.id = uuid.uuid4().hex
+        self.minute = quiet_minute()  # of each hour, when the schedule starts a run
         self.variables = self._env_file()
         self.services = read_services((ROOT / "docker-compose.yaml").read_text(), self.variables)
         self.proxy = S3Proxy()
@@ -91,7 +92,7 @@ class Topology:
         subprocess.run([sys.executable, "-m", "scripts.make_env", str(path)], check=True, cwd=ROOT, capture_output=True)
         with path.open("a") as opened:
             opened.writelines(f"{name}={value}\n" for name, value in self._overrides.items())
-        settings = {**SETTINGS, "IMAGE_PROXY_SCHEDULE": quiet_schedule()}
+        settings = {**SETTINGS, "IMAGE_PROXY_SCHEDULE": f"{self.minute} * * * *"}
         (self.folder / "settings.env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         return read_env_file(path.read_text())
 
