@@ -6,6 +6,8 @@ away costs more than mending it. What would put something false into the catalog
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 from typing import Annotated, Any
 
@@ -150,9 +152,15 @@ def tool_schema(model: type[BaseModel]) -> dict[str, Any]:
     References are put in place (Nova's constrained decoding wants one self-contained schema), every field is required
     (an optional one is an invitation to leave it out), and the top level keeps only `type`, `properties`, `required`.
     """
+    return dict(json.loads(tool_schema_json(model)))
+
+
+@functools.cache
+def tool_schema_json(model: type[BaseModel]) -> str:
+    """`tool_schema` as it is written: made once for a model, for each request asks for it twice."""
     schema = model.model_json_schema()
     inlined = _inline(schema, schema.get("$defs", {}))
-    return {key: inlined[key] for key in ("type", "properties", "required")}
+    return json.dumps({key: inlined[key] for key in ("type", "properties", "required")})
 
 
 def _inline(node: Any, definitions: dict[str, Any]) -> Any:

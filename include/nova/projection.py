@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 
-from include.nova.analysis import tool_schema
+from include.nova.analysis import tool_schema_json
 from include.nova.cards import PriceOverrides, card_for, cost_usd
 from include.nova.prompts import Prompt
 
@@ -19,7 +18,7 @@ EXPECTED_OUTPUT_TOKENS = 400
 
 def projected_input_tokens(model_id: str, width: int, height: int, prompt: Prompt) -> int:
     """Estimated billed input tokens of one request: image of `width` x `height` px, prompt text and tool schema."""
-    written = len(prompt.text) + len(json.dumps(tool_schema(prompt.output_model)))
+    written = len(prompt.text) + len(tool_schema_json(prompt.output_model))
     image = card_for(model_id).billed_image_tokens(width, height)
     return image + math.ceil(written / CHARS_PER_TOKEN) + TOOL_FRAME_TOKENS
 
