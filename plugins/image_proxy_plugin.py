@@ -6,7 +6,6 @@ the package out of that scan, and everybody imports it by its bare name (`image_
 
 from typing import ClassVar
 
-from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 from image_proxy.deadlines import RunCreated
 from image_proxy.links import ImagesLink
@@ -22,11 +21,7 @@ class ImageProxyPlugin(AirflowPlugin):
     name = "image_proxy"
     listeners: ClassVar = [PoolListener(), PreloadListener()]
     fastapi_apps: ClassVar = [{"name": "image_proxy", "url_prefix": "/image-proxy", "app": LazyApp(load)}]
-    fastapi_root_middlewares: ClassVar = (
-        [{"name": "one writer", "middleware": OneWriter}]
-        if conf.get("database", "sql_alchemy_conn").startswith("sqlite")
-        else []
-    )
+    fastapi_root_middlewares: ClassVar = [{"name": "one writer", "middleware": OneWriter}]
     external_views: ClassVar = [
         # Without a leading slash: it is resolved against Airflow's own base path.
         {"name": "Images", "href": "image-proxy/pages/", "url_route": "image-proxies", "destination": "nav"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -15,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from include.catalog.columns import Clock
-from include.catalog.engine import BUSY_TIMEOUT_MS, IDLE_TRANSACTION_MS, READ_ONLY, prepare
+from include.catalog.engine import IDLE_TRANSACTION_MS, READ_ONLY, prepare
 from include.catalog.records import SourceImage, WorkKey
 from include.catalog.tables import files, image_analyses, image_proxies, image_table_mapping
 
@@ -35,7 +34,6 @@ class Store:
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = prepare(engine)
         self._clock = clock
-        self._writer = threading.RLock() if engine.dialect.name == "sqlite" else None
 
     def now(self) -> datetime:
         """The moment, by the injected clock."""
@@ -50,20 +48,8 @@ class Store:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that may write."""
-        with self._turn(), self._engine.begin() as connection:
+        with self._engine.begin() as connection:
             yield connection
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """SQLite has one writer, and whoever waits for it only looks now and then whether it is free. Threads of one
-        process wait for each other here instead, where the next one is woken; after SQLite's own patience they go on
-        to SQLite, which says what is the matter."""
-        held = self._writer is not None and self._writer.acquire(timeout=BUSY_TIMEOUT_MS / 1000)
-        try:
-            yield
-        finally:
-            if held and self._writer is not None:
-                self._writer.release()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -17,6 +17,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 from airflow.listeners import hookimpl
 from airflow.sdk import conf
@@ -88,5 +89,6 @@ def preload(modules: Iterable[str] = MODULES) -> None:
         except Exception as error:
             log.warning("%s cannot be imported ahead of the tasks: %s", module, error)
     # A hook for AWS looks at the stack to say who calls. Python then resolves every module's file, and remembers it.
-    inspect.stack()
+    with suppress(Exception):  # then each task learns it by itself
+        inspect.stack()
     log.info("imported ahead of the tasks what they need, in %.1f s of CPU", time.process_time() - started)

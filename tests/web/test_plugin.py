@@ -39,7 +39,7 @@ def test_the_navigation_leads_to_the_pages_of_the_mounted_application(web: Web) 
     assert view["href"] == "image-proxy/pages/"  # no leading slash: it survives a base path
 
 
-def test_where_airflows_database_is_sqlite_its_requests_write_one_after_another(web: Web) -> None:
+def test_airflows_requests_come_through_our_middleware(web: Web) -> None:
     plugins = web.ask("GET", "/api/v2/plugins").json()["plugins"]
     ours = next(plugin for plugin in plugins if plugin["name"] == "image_proxy")
     assert [middleware["name"] for middleware in ours["fastapi_root_middlewares"]] == ["one writer"]

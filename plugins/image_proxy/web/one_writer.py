@@ -8,35 +8,36 @@ needs the loop to end its transaction, and the loop waits for the lock: both sta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
+
+from airflow.configuration import conf
+
+from image_proxy.web.lazy import Application, Receive, Scope, Send
 
 READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # What Airflow's own routes begin with. Requests of this plugin may last a minute; they write in threads.
 AIRFLOWS_OWN: Final = ("/api/v2/", "/ui/", "/execution/")
 PATIENCE_SECONDS: Final = 10.0  # a request whose body never comes holds nobody up for longer
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 
 class OneWriter:
     """Middleware for Airflow's whole API: one writing request at a time, in the order of their coming.
 
-    Who has waited `PATIENCE_SECONDS` for its turn goes on without it.
+    Who has waited `PATIENCE_SECONDS` for its turn goes on without it. With another database nobody waits. Which one it
+    is is asked here, in the API server: the plugin is imported everywhere, and the address may be a command's or a
+    secret's to tell.
     """
 
     def __init__(self, app: Application) -> None:
         self._app = app
+        self._one_writer = conf.get("database", "sql_alchemy_conn").startswith("sqlite")
         self._turn = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if not _writes(scope):
+        if not (self._one_writer and _writes(scope)):
             return await self._app(scope, receive, send)
         async with self._a_turn():
             await self._app(scope, receive, send)

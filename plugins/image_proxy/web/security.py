@@ -23,11 +23,11 @@ from fastapi import Depends, HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 
+from image_proxy.web.one_writer import READING
 from image_proxy.web.problems import Problem, as_problem, refusal
 
 DAG_ID = "image_proxy_pipeline"
 MAX_BODY_BYTES = 256 * 1024  # ten thousand file ids take about 100 kB
-READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
