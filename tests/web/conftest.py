@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,14 @@ class Web:
     def audit(self) -> list[dict[str, Any]]:
         answer = self.ask("GET", "/api/v2/eventLogs", params={"limit": 50, "order_by": "-event_log_id"})
         return [line for line in answer.json()["event_logs"] if line["event"].startswith("image_proxy.")]
+
+    @contextmanager
+    def new_audit_lines(self) -> Iterator[list[dict[str, Any]]]:
+        """The lines written inside, there when it ends: by number, as the log shows its newest lines only."""
+        lines: list[dict[str, Any]] = []
+        last = max((line["event_log_id"] for line in self.audit()), default=0)
+        yield lines
+        lines += (line for line in self.audit() if line["event_log_id"] > last)
 
     @property
     def inner(self) -> Any:
