@@ -16,6 +16,7 @@ from sqlalchemy import (
     Connection,
     Row,
     and_,
+    bindparam,
     delete,
     exists,
     func,
@@ -49,6 +50,10 @@ PROXY_COLUMNS = tuple(
     image_proxies.c[{"proxy_id": "id", "outcome": "status"}.get(field.name, field.name)].label(f"proxy_{field.name}")
     for field in fields(ProxyRecord)
 )
+
+# Made once: each request to Nova asks for both.
+_HOLDER = select(image_claims.c.owner).where(image_claims.c.file_id == bindparam("of_file"))
+_CLAIM = select(image_claims).where(image_claims.c.file_id == bindparam("of_file")).with_for_update()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,7 @@ def renew(store: Store, owner: str, lease_seconds: float) -> frozenset[int]:
 def require_held(store: Store, owner: str, file_id: int) -> None:
     """Raises LeaseLost when the image is not the owner's any more. Nothing is locked: it may be lost a moment later."""
     with store.reading() as connection:
-        holder = connection.scalar(select(image_claims.c.owner).where(image_claims.c.file_id == file_id))
+        holder = connection.scalar(_HOLDER, {"of_file": file_id})
     if holder != owner:
         raise LeaseLost(file_id, owner, holder)
 
@@ -161,9 +166,7 @@ def skip_gone(connection: Connection, which: Sequence[ColumnElement[bool]], now:
 
 def held_by(connection: Connection, file_id: int) -> Row[Any] | None:
     """The image's claim, locked until the transaction ends, so that it cannot be taken meanwhile."""
-    return connection.execute(
-        select(image_claims).where(image_claims.c.file_id == file_id).with_for_update()
-    ).one_or_none()
+    return connection.execute(_CLAIM, {"of_file": file_id}).one_or_none()
 
 
 def proxy_record(row: Any) -> ProxyRecord:

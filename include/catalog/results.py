@@ -10,14 +10,14 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, exists, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, bindparam, delete, exists, insert, select, update
 
 from include.catalog import low_water
 from include.catalog.claims import held_by
 from include.catalog.errors import LeaseLost, UnknownImages
 from include.catalog.records import Failure, NewAnalysis, NovaCall, Outcome, Stage
 from include.catalog.runs import COLUMNS_OF, GOOD, Run, load_run, redone
-from include.catalog.store import Store, analysis_key, persist, proxy_key, tried_again, upsert
+from include.catalog.store import Store, persist, tried_again, upsert
 from include.catalog.tables import image_analyses, image_attempts, image_claims, image_proxies, image_run_items
 
 # A transient failure is tried again by a later run after RETRY_BASE * RETRY_GROWTH ** (attempts - 1), at most
@@ -27,6 +27,36 @@ RETRY_GROWTH = 3
 RETRY_CAP = timedelta(hours=24)
 DEFAULT_MAX_ATTEMPTS = 5
 PROXY_MISSING = "proxy_missing"
+
+
+# -- statements, made once: to make one takes SQLAlchemy several times as long as to run it --------------------------
+
+_TABLES: dict[Stage, Table] = {Stage.PROXY: image_proxies, Stage.ANALYSE: image_analyses}
+_KEYS = {
+    Stage.PROXY: ("file_id", "content_version", "recipe_version"),
+    Stage.ANALYSE: ("file_id", "content_version", "recipe_version", "model_id", "prompt_version"),
+}
+
+
+def _of_key(stage: Stage) -> ColumnElement[bool]:
+    """Rows of one image, content and recipe (and model and prompt), current or not: see `_Item.key`."""
+    return and_(*(_TABLES[stage].c[name] == bindparam(f"key_{name}") for name in _KEYS[stage]))
+
+
+_CURRENT = {stage: and_(_of_key(stage), table.c.superseded_at.is_(None)) for stage, table in _TABLES.items()}
+_SUPERSEDE = {
+    stage: update(table).where(_CURRENT[stage]).values(superseded_at=bindparam("now"))
+    for stage, table in _TABLES.items()
+}
+_WRITE = {stage: insert(table).returning(table.c.id) for stage, table in _TABLES.items()}
+_PROXY_ID = select(image_proxies.c.id).where(_CURRENT[Stage.PROXY], image_proxies.c.status != Outcome.FAILED.value)
+_ATTEMPT = insert(image_attempts)
+_THIS_ITEM = and_(image_run_items.c.run_id == bindparam("of_run"), image_run_items.c.file_id == bindparam("of_file"))
+_ITEM = select(image_run_items).where(_THIS_ITEM)
+_DECIDE = update(image_run_items).where(_THIS_ITEM)
+_RELEASE = delete(image_claims).where(
+    image_claims.c.file_id == bindparam("of_file"), image_claims.c.owner == bindparam("by")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +71,15 @@ class _Item:
     def outcome(self, stage: Stage) -> str | None:
         """What stands at `stage`."""
         return self.row._mapping[f"{COLUMNS_OF[stage]}_outcome"]  # type: ignore[no-any-return]
+
+    def columns(self, stage: Stage) -> dict[str, Any]:
+        """What names its rows at `stage`, by column."""
+        own = {"file_id": self.file_id, "content_version": self.content}
+        return own | {name: getattr(self.run.key, name) for name in _KEYS[stage] if name not in own}
+
+    def key(self, stage: Stage) -> dict[str, Any]:
+        """The same as parameters of `_of_key`."""
+        return {f"key_{name}": value for name, value in self.columns(stage).items()}
 
 
 def retry_delay(attempts: int) -> timedelta:
@@ -122,10 +161,9 @@ def record_failure(
 def _store_failure(
     connection: Connection, item: _Item, stage: Stage, failure: Failure, now: datetime, max_attempts: int
 ) -> None:
-    table = _table(stage)
-    prior = connection.execute(
-        select(table.c.status, table.c.attempts).where(_key(item, stage), table.c.superseded_at.is_(None))
-    ).one_or_none()
+    table = _TABLES[stage]
+    current = select(table.c.status, table.c.attempts).where(_CURRENT[stage])
+    prior = connection.execute(current, item.key(stage)).one_or_none()
     good_before = prior is not None and prior.status != Outcome.FAILED.value
     attempts = 1 if prior is None or good_before else prior.attempts + 1
     again = failure.transient and attempts < max_attempts
@@ -198,8 +236,7 @@ def record_missing_proxy(store: Store, run_id: str, owner: str, file_id: int, *,
     now = store.now()
     with store.writing() as connection:
         item = _held_item(connection, run_id, owner, file_id)
-        current = and_(_key(item, Stage.PROXY), image_proxies.c.superseded_at.is_(None))
-        connection.execute(update(image_proxies).where(current).values(superseded_at=now))
+        connection.execute(_SUPERSEDE[Stage.PROXY], item.key(Stage.PROXY) | {"now": now})
         low_water.forget(connection, now)
         _attempt(connection, item, Stage.ANALYSE, now, {"code": PROXY_MISSING, "message": message})
         _decide(connection, item, Stage.ANALYSE, Outcome.RETURNED, now, code=PROXY_MISSING, message=message)
@@ -244,9 +281,10 @@ def _for_late_answer(connection: Connection, run_id: str, owner: str, file_id: i
 
 def _answered(connection: Connection, item: _Item) -> bool:
     """Somebody wrote an analysis for this key; under `force` only this run's own counts."""
-    a = image_analyses.c
+    a, stage = image_analyses.c, Stage.ANALYSE
     by_whom = redone(image_analyses, item.run) if item.run.force else a.superseded_at.is_(None)
-    return bool(connection.scalar(select(exists().where(_key(item, Stage.ANALYSE), a.status != "failed", by_whom))))
+    answer = exists().where(_of_key(stage), a.status != Outcome.FAILED.value, by_whom)
+    return bool(connection.scalar(select(answer), item.key(stage)))
 
 
 def _is_booked(connection: Connection, item: _Item, call: NovaCall) -> bool:
@@ -258,29 +296,17 @@ def _is_booked(connection: Connection, item: _Item, call: NovaCall) -> bool:
 
 def _item(connection: Connection, run_id: str, file_id: int) -> _Item:
     run = load_run(connection, run_id)
-    row = connection.execute(
-        select(image_run_items).where(image_run_items.c.run_id == run_id, image_run_items.c.file_id == file_id)
-    ).one_or_none()
+    row = connection.execute(_ITEM, {"of_run": run_id, "of_file": file_id}).one_or_none()
     if row is None:
         raise UnknownImages((file_id,), f"run {run_id}")
     return _Item(run, file_id, row.content_version, row)
 
 
 def _release(connection: Connection, owner: str | None, file_id: int) -> None:
-    c = image_claims.c
-    connection.execute(delete(image_claims).where(c.file_id == file_id, c.owner == owner))
+    connection.execute(_RELEASE, {"of_file": file_id, "by": owner})
 
 
 # -- what is written -------------------------------------------------------------------------------------------------
-
-
-def _table(stage: Stage) -> Table:
-    return image_proxies if stage is Stage.PROXY else image_analyses
-
-
-def _key(item: _Item, stage: Stage) -> ColumnElement[bool]:
-    key = proxy_key if stage is Stage.PROXY else analysis_key
-    return key(literal(item.file_id), literal(item.content), item.run.key)
 
 
 def _write(
@@ -293,24 +319,14 @@ def _write(
     history: bool = False,
 ) -> int:
     """The new current row; the one before is marked superseded. With `history`, the row goes to the past at once."""
-    table = _table(stage)
-    key = {"file_id": item.file_id, "content_version": item.content, "recipe_version": item.run.key.recipe_version}
-    if stage is Stage.ANALYSE:
-        key |= {"model_id": item.run.key.model_id, "prompt_version": item.run.key.prompt_version}
     if not history:
-        connection.execute(
-            update(table).where(_key(item, stage), table.c.superseded_at.is_(None)).values(superseded_at=now)
-        )
+        connection.execute(_SUPERSEDE[stage], item.key(stage) | {"now": now})
     row = {"attempts": 1, "run_id": item.run.run_id, "created_at": now, "superseded_at": now if history else None}
-    statement = insert(table).values({**row, **key, **values}).returning(table.c.id)
-    return int(connection.execute(statement).scalar_one())
+    return int(connection.execute(_WRITE[stage], {**row, **item.columns(stage), **values}).scalar_one())
 
 
 def _proxy_id(connection: Connection, item: _Item) -> int | None:
-    p = image_proxies.c
-    return connection.scalar(
-        select(p.id).where(_key(item, Stage.PROXY), p.superseded_at.is_(None), p.status != Outcome.FAILED.value)
-    )
+    return connection.scalar(_PROXY_ID, item.key(Stage.PROXY))
 
 
 def _shallow(record: NewAnalysis | NovaCall | Failure) -> dict[str, Any]:
@@ -325,7 +341,7 @@ def _attempt(connection: Connection, item: _Item, stage: Stage, now: datetime, v
     started = item.row._mapping[f"{COLUMNS_OF[stage]}_started_at"]
     row = {"run_id": item.run.run_id, "file_id": item.file_id, "stage": stage.value, "called": False}
     row |= {"started_at": started, "recorded_at": now}
-    connection.execute(insert(image_attempts).values({**row, **values}))
+    connection.execute(_ATTEMPT, {**row, **values})
 
 
 def _decide(
@@ -349,7 +365,4 @@ def _decide(
         f"{prefix}_decided_at": now,
         f"{prefix}_id": row_id,
     }
-    c = image_run_items.c
-    connection.execute(
-        update(image_run_items).where(c.run_id == item.run.run_id, c.file_id == item.file_id).values(values)
-    )
+    connection.execute(_DECIDE, {"of_run": item.run.run_id, "of_file": item.file_id, **values})

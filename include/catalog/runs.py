@@ -7,7 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, case, delete, exists, insert, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    insert,
+    select,
+    true,
+    update,
+)
 
 from include.catalog.errors import UnknownImages, UnknownRun
 from include.catalog.records import Outcome, PlannedBatch, RunPlan, Stage, WorkKey
@@ -17,6 +31,9 @@ from include.catalog.tables import files, image_run_items, image_runs
 # An item has the same columns for both stages, after these names.
 COLUMNS_OF = {Stage.PROXY: "proxy", Stage.ANALYSE: "analysis"}
 GOOD = frozenset({Outcome.PROXIED, Outcome.KEPT, Outcome.ANALYSED})
+_RUN = select(image_runs).where(
+    image_runs.c.run_id == bindparam("of_run")
+)  # made once: each request to Nova asks for it
 ENDED = (Outcome.FAILED.value, Outcome.RETURNED.value)  # at the proxy stage: there is no later one
 
 
@@ -34,7 +51,7 @@ class Run:
 
 def load_run(connection: Connection, run_id: str) -> Run:
     """The run, or UnknownRun."""
-    row = connection.execute(select(image_runs).where(image_runs.c.run_id == run_id)).one_or_none()
+    row = connection.execute(_RUN, {"of_run": run_id}).one_or_none()
     if row is None:
         raise UnknownRun(run_id)
     stages = frozenset(Stage(name) for name in row.stages.split(","))

@@ -336,6 +336,14 @@ def test_a_picture_that_nova_does_not_take_is_refused(stand_in: NovaStandIn, blo
     assert words in words_of(error)
 
 
+def test_one_that_does_not_look_answers_all_the_same_and_logs_what_was_named(tmp_path: Path) -> None:
+    settings = StandInSettings(log_path=tmp_path / "calls.jsonl", looks=False)
+    with NovaStandIn(settings, s3_client=None) as stand_in:
+        assert "description" in tool_input(converse(bedrock(stand_in.url), image("missing.jpg"), toolConfig=TOOL))
+        (call,) = stand_in.calls()
+    assert (call.images, call.s3_uri, call.status) == (1, f"s3://{BUCKET}/missing.jpg", 200)
+
+
 def test_a_header_that_promises_gigapixels_is_refused_before_it_is_decoded(stand_in: NovaStandIn) -> None:
     data = bytearray(encoded(Image.new("1", (8, 8)), "PNG"))
     data[16:24] = (60_000).to_bytes(4) * 2

@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = StandInSettings(
             host=given.host,
+            looks=not given.without_looking,
             port=given.port,
             throttle_rate=given.throttle_rate,
             throttle_seed=given.throttle_seed,
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--throttle-rate", type=float, default=0.0, help="fraction of the calls to throttle, 0..1")
     parser.add_argument("--throttle-seed", type=int, default=0, help="chooses which calls are throttled")
     parser.add_argument("--latency-ms", type=int, default=0, help="what each answer takes at least")
+    parser.add_argument("--without-looking", action="store_true", help="fetch and judge no pictures of calls")
     parser.add_argument("--force", action="append", default=[], metavar="JSON", help="a rule; see settings.Forced")
     parser.add_argument("--job-min-records", type=int, default=100, help="fewest records in a batch job")
     parser.add_argument(

@@ -10,6 +10,7 @@ from typing import Final
 from PIL import ExifTags, Image, ImageFilter, ImageOps, ImageStat
 
 _LOOK_PX: Final = 256  # longest side that is looked at
+_COLOURED: Final = 16  # pixels a side of which each gets the name of its colour
 _GRID: Final = 4  # cells a side in which detail is looked for
 _EDGE: Final = 48  # of 255: a step in brightness that counts as an edge
 _HUES: Final = (  # end of the hue in degrees
@@ -61,9 +62,9 @@ def measure(image: Image.Image, name: str) -> Picture:
     width, height = _upright_size(image)
     if image.mode.startswith("I"):  # 16 bits, which Pillow neither reduces nor turns into 8 without cutting them off
         image = image.convert("I").point(lambda value: value / 256).convert("L")
-    image.thumbnail((2 * _LOOK_PX, 2 * _LOOK_PX), Image.Resampling.BOX)  # a JPEG is decoded at a fraction of its size
+    # With no gap a JPEG is decoded at the smallest fraction of its size that will do.
+    image.thumbnail((_LOOK_PX, _LOOK_PX), Image.Resampling.BOX, reducing_gap=1.0)
     small = _on_white(ImageOps.exif_transpose(image))
-    small.thumbnail((_LOOK_PX, _LOOK_PX), Image.Resampling.BOX)
     grey = small.convert("L")
     edges = grey.filter(ImageFilter.FIND_EDGES).point([255 * (value > _EDGE) for value in range(256)])
     share = ImageStat.Stat(edges).mean[0] / 255
@@ -97,7 +98,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _colours(image: Image.Image) -> tuple[tuple[str, float], ...]:
-    small = image.resize((32, 32), Image.Resampling.BOX)
+    small = image.resize((_COLOURED, _COLOURED), Image.Resampling.BOX)
     raw = small.tobytes()
     counted = Counter(_colour_name(*raw[at : at + 3]) for at in range(0, len(raw), 3))
     total = counted.total()

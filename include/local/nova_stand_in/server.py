@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from include.local.nova_stand_in.call_log import CallLog, CallRecord
 from include.local.nova_stand_in.converse import Reply, make_reply
-from include.local.nova_stand_in.errors import BedrockError
+from include.local.nova_stand_in.errors import BedrockError, converse_operation
 from include.local.nova_stand_in.http_server import Server
 from include.local.nova_stand_in.image_rules import look_at_images
 from include.local.nova_stand_in.jobs import Jobs
@@ -64,6 +64,7 @@ class NovaStandIn:
 
     def start(self) -> Self:
         """Listen; when this returns, requests are taken."""
+        converse_operation()  # read once, before many first calls at the same moment each read it
         self._log = CallLog(self._settings.log_path)
         self._jobs = Jobs(self._s3_client, self._trouble, self._log, self._numbers, self._stopping)
         host, port = self._settings.host, self._settings.port
@@ -136,7 +137,8 @@ class NovaStandIn:
             raise verdict.error
         request = check_request(find_model(call.model_id), body)
         call.images = len(request.images())
-        call.reply = make_reply(request, look_at_images(request, self._s3_client), verdict.forced)
+        pictures = look_at_images(request, self._s3_client) if self._settings.looks else ()
+        call.reply = make_reply(request, pictures, verdict.forced)
         self._pause(call, verdict.latency_ms)
         return _body(call.reply, call.milliseconds(), call.service_tier)
 

@@ -111,7 +111,9 @@ class StandInSettings:
     `port` 0 takes a free one; `host` is another than loopback only where nobody else can reach it, as in a container's
     own network. `throttle_rate` (0..1) of the calls are throttled: which ones follows from
     `throttle_seed` and the call's number alone. `latency_ms` is what each answer takes at least; refusals are quick, as
-    Bedrock's are. `log_path` gets one JSON line a call, and one for each record of a job.
+    Bedrock's are. `log_path` gets one JSON line a call, and one for each record of a job. Without `looks` a call's
+    pictures are neither fetched nor judged, and it is answered as if it had none: for measuring how fast a client asks,
+    as to look at a picture takes about as much CPU as to ask about it.
     """
 
     port: int = 0
@@ -122,6 +124,7 @@ class StandInSettings:
     log_path: Path | None = None
     jobs: JobRules = JobRules()
     host: str = HOST
+    looks: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:  # noqa: PLR2004
