@@ -33,16 +33,15 @@ from include.pipeline.plan import plan_run, proxy_options
 from include.pipeline.proxies import ProxyStage, cores
 from include.pipeline.settings import load_settings
 from scripts.up import make_pool, unpause
-from tests.distributed.topology import ENV_OVERRIDES, Topology
+from tests.distributed.topology import Topology
 from tests.quiet_schedule import quiet_schedule
 
 DAG_ID = "image_proxy_pipeline"
 SIZES = ((4272, 2848), (4000, 3000))  # 12 MP
 WAIT_SECONDS = 1800
 LOOK_SECONDS = 1.0
-# Two workers with a decode process each. Their second slots are for the tasks that do not decode: Airflow's supervisor
-# keeps a slot up to two seconds longer than its task takes.
-CELERY = {**ENV_OVERRIDES, "WORKER_CONCURRENCY": "2", "DECODE_WORKERS": "1", "LEASE_SECONDS": "300"}
+# The compose file's own sizes, but for a decode process and an api-server process where it has several.
+CELERY = {"DECODE_WORKERS": "1", "API_WORKERS": "1"}
 
 
 @dataclass(frozen=True, slots=True)
