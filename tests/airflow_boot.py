@@ -181,7 +181,7 @@ def airflow_on_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
         url = server.url.set(database="catalog")
         engine = create_catalog_engine(url)
         migrate(engine)
-        own = server.url.set(database="airflow", drivername="postgresql+psycopg")
+        own = server.url.set(database="airflow", drivername="postgresql+psycopg2")
         connection = {
             "conn_type": "postgres",
             "host": url.query["host"],

@@ -61,7 +61,7 @@ def test_a_request_that_writes_begins_when_the_one_before_has_ended(root_path: s
 
 
 def test_with_another_database_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "postgresql+psycopg://airflow@db/airflow")
+    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "postgresql+psycopg2://airflow@db/airflow")
     seen = served(http("PATCH", RUN), http("PATCH", RUN))
     assert [word.partition(" ")[0] for word in seen] == ["begin", "begin", "end", "end"]
 
