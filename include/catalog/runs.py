@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from include.catalog.errors import UnknownImages, UnknownRun
 from include.catalog.records import Outcome, PlannedBatch, RunPlan, Stage, WorkKey
-from include.catalog.store import Store, chunks, upsert
+from include.catalog.store import Store, among, chunks, upsert
 from include.catalog.tables import files, image_run_items, image_runs
 
 # An item has the same columns for both stages, after these names.
@@ -35,6 +35,8 @@ _RUN = select(image_runs).where(
     image_runs.c.run_id == bindparam("of_run")
 )  # made once: each request to Nova asks for it
 ENDED = (Outcome.FAILED.value, Outcome.RETURNED.value)  # at the proxy stage: there is no later one
+
+_NO_OUTCOMES: dict[str, object] = {column.name: None for column in image_run_items.c}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,8 @@ def store_plan(store: Store, plan: RunPlan) -> tuple[PlannedBatch, ...]:
         _write_run(connection, plan, before, now)
         items = _items(connection, plan.run_id)
         _let_go(connection, plan, [item for item in items.values() if item.file_id not in contents], now)
-        for ids in chunks(planned):
-            connection.execute(delete(image_run_items).where(*_these(plan.run_id, ids)))
+        for ids in chunks([file_id for file_id in planned if file_id in items]):
+            connection.execute(delete(image_run_items).where(*_these(connection, plan.run_id, ids)))
         first = max((item.batch_id for item in items.values()), default=-1) + 1
         batches = [batch for batch in plan.batches if batch]
         rows = [
@@ -177,14 +179,15 @@ def _key(row: Row[Any]) -> WorkKey:
     return WorkKey(row.recipe_version, row.model_id, row.prompt_version)
 
 
-def _these(run_id: str, file_ids: Sequence[int]) -> list[ColumnElement[bool]]:
-    return [image_run_items.c.run_id == run_id, image_run_items.c.file_id.in_(file_ids)]
+def _these(connection: Connection, run_id: str, file_ids: Sequence[int]) -> list[ColumnElement[bool]]:
+    return [image_run_items.c.run_id == run_id, among(connection, image_run_items.c.file_id, file_ids)]
 
 
 def _contents(connection: Connection, file_ids: Sequence[int]) -> dict[int, str]:
     found: dict[int, str] = {}
     for ids in chunks(file_ids):
-        rows = connection.execute(select(files.c.id, files.c.content_version).where(files.c.id.in_(ids)))
+        wanted = among(connection, files.c.id, ids)
+        rows = connection.execute(select(files.c.id, files.c.content_version).where(wanted))
         found.update((row.id, row.content_version) for row in rows)
     missing = tuple(file_id for file_id in file_ids if file_id not in found)
     if missing:
@@ -224,7 +227,7 @@ def _let_go(connection: Connection, plan: RunPlan, items: Sequence[Row[Any]], no
     """Items of an earlier planning that are not planned again: whoever did the rest, this run has nothing to add."""
     untouched = [item.file_id for item in items if item.proxy_outcome is None and item.analysis_outcome is None]
     for ids in chunks(untouched):
-        connection.execute(delete(image_run_items).where(*_these(plan.run_id, ids)))
+        connection.execute(delete(image_run_items).where(*_these(connection, plan.run_id, ids)))
     half = [
         item.file_id
         for item in items
@@ -237,7 +240,7 @@ def _let_go(connection: Connection, plan: RunPlan, items: Sequence[Row[Any]], no
         "analysis_decided_at": now,
     }
     for ids in chunks(half):
-        connection.execute(update(image_run_items).where(*_these(plan.run_id, ids)).values(skipped))
+        connection.execute(update(image_run_items).where(*_these(connection, plan.run_id, ids)).values(skipped))
 
 
 def _kept(
@@ -267,6 +270,5 @@ def _stage_columns(prefix: str) -> list[str]:
 
 def _row(plan: RunPlan, batch_id: int, file_id: int, content: str, kept: Mapping[str, object]) -> dict[str, object]:
     """Every column, so that all rows make one statement."""
-    empty: dict[str, object] = {column.name: None for column in image_run_items.c}
     own = {"run_id": plan.run_id, "file_id": file_id, "batch_id": batch_id, "content_version": content}
-    return {**empty, **own, **kept}
+    return {**_NO_OUTCOMES, **own, **kept}

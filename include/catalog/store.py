@@ -9,7 +9,19 @@ from datetime import datetime
 from functools import cached_property, wraps
 from typing import ParamSpec, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, exists, false, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    and_,
+    any_,
+    exists,
+    false,
+    literal,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
@@ -125,6 +137,13 @@ def chunks(values: Sequence[T], size: int = CHUNK) -> Iterator[Sequence[T]]:
     """`values` in pieces."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
+
+
+def among(connection: Connection, column: ColumnElement[int], ids: Sequence[int]) -> ColumnElement[bool]:
+    """Whether `column` is one of `ids`. On PostgreSQL one parameter: a thousand take longer to bind than to look up."""
+    if connection.dialect.name == "postgresql":
+        return column == any_(literal(list(ids), postgresql.ARRAY(BigInteger)))
+    return column.in_(ids)
 
 
 def is_source() -> ColumnElement[bool]:
