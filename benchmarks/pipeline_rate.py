@@ -99,10 +99,8 @@ def nova_rates(folder: Path, var: Path) -> list[dict[str, float]]:
     rates = []
     for in_flight in IN_FLIGHT:
         count = NOVA_ANSWERS * in_flight
-        extra, options = (
-            {"IMAGE_PROXY_NOVA_CONCURRENCY": str(in_flight)},
-            ("--latency-ms", str(ANSWER_MS), "--without-looking"),
-        )
+        extra = {"IMAGE_PROXY_NOVA_CONCURRENCY": str(in_flight)}
+        options = ("--latency-ms", str(ANSWER_MS), "--without-looking")
         with running_airflow(var / str(in_flight), extra, options, max(IN_FLIGHT)) as (machine, stack, client):
             pictures = folder / str(in_flight)
             _small_pictures(pictures, count)

@@ -15,9 +15,9 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, bindparam, d
 from include.catalog import low_water
 from include.catalog.claims import held_by
 from include.catalog.errors import LeaseLost, UnknownImages
-from include.catalog.records import Failure, NewAnalysis, NovaCall, Outcome, Stage
+from include.catalog.records import Failure, NewAnalysis, NovaCall, Outcome, Stage, WorkKey
 from include.catalog.runs import COLUMNS_OF, GOOD, Run, load_run, redone
-from include.catalog.store import Store, persist, tried_again, upsert
+from include.catalog.store import Store, analysis_key, persist, proxy_key, tried_again, upsert
 from include.catalog.tables import image_analyses, image_attempts, image_claims, image_proxies, image_run_items
 
 # A transient failure is tried again by a later run after RETRY_BASE * RETRY_GROWTH ** (attempts - 1), at most
@@ -36,14 +36,12 @@ _KEYS = {
     Stage.PROXY: ("file_id", "content_version", "recipe_version"),
     Stage.ANALYSE: ("file_id", "content_version", "recipe_version", "model_id", "prompt_version"),
 }
-
-
-def _of_key(stage: Stage) -> ColumnElement[bool]:
-    """Rows of one image, content and recipe (and model and prompt), current or not: see `_Item.key`."""
-    return and_(*(_TABLES[stage].c[name] == bindparam(f"key_{name}") for name in _KEYS[stage]))
-
-
-_CURRENT = {stage: and_(_of_key(stage), table.c.superseded_at.is_(None)) for stage, table in _TABLES.items()}
+# Rows of the image, content and key that `_Item.key` gives as parameters, current or not.
+_IMAGE: tuple[ColumnElement[int], ColumnElement[str]] = (bindparam("key_file_id"), bindparam("key_content_version"))
+_PLACES: dict[str, Any] = {field.name: bindparam(f"key_{field.name}") for field in fields(WorkKey)}
+_BOUND_KEY = WorkKey(**_PLACES)
+_OF_KEY = {Stage.PROXY: proxy_key(*_IMAGE, _BOUND_KEY), Stage.ANALYSE: analysis_key(*_IMAGE, _BOUND_KEY)}
+_CURRENT = {stage: and_(_OF_KEY[stage], table.c.superseded_at.is_(None)) for stage, table in _TABLES.items()}
 _SUPERSEDE = {
     stage: update(table).where(_CURRENT[stage]).values(superseded_at=bindparam("now"))
     for stage, table in _TABLES.items()
@@ -78,7 +76,7 @@ class _Item:
         return own | {name: getattr(self.run.key, name) for name in _KEYS[stage] if name not in own}
 
     def key(self, stage: Stage) -> dict[str, Any]:
-        """The same as parameters of `_of_key`."""
+        """The same as parameters of `_OF_KEY`."""
         return {f"key_{name}": value for name, value in self.columns(stage).items()}
 
 
@@ -283,7 +281,7 @@ def _answered(connection: Connection, item: _Item) -> bool:
     """Somebody wrote an analysis for this key; under `force` only this run's own counts."""
     a, stage = image_analyses.c, Stage.ANALYSE
     by_whom = redone(image_analyses, item.run) if item.run.force else a.superseded_at.is_(None)
-    answer = exists().where(_of_key(stage), a.status != Outcome.FAILED.value, by_whom)
+    answer = exists().where(_OF_KEY[stage], a.status != Outcome.FAILED.value, by_whom)
     return bool(connection.scalar(select(answer), item.key(stage)))
 
 
