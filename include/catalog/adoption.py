@@ -13,13 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, Engine, TextClause, delete, exists, insert, inspect, select, text
+from sqlalchemy import Connection, Engine, TextClause, delete, exists, insert, select, text
 from sqlalchemy.schema import CreateView
 
 from include.catalog.engine import READ_ONLY, prepare
 from include.catalog.errors import CatalogError
 from include.catalog.mapped_columns import view_of
 from include.catalog.mapping import InvalidMapping, TableMapping, parse_mapping, read_mapping
+from include.catalog.schema_version import has_table
 from include.catalog.tables import files, image_proxies, image_table_mapping
 
 OWN_FILES: Final = "image_own_files"  # our table while another stands in for it
@@ -61,7 +62,7 @@ def require_mapping(engine: Engine, path: Path | None) -> None:
 
 def applied_mapping(connection: Connection) -> TableMapping | None:
     """The mapping that is in force; None where `files` is our own, or nothing was migrated yet."""
-    if not inspect(connection).has_table(image_table_mapping.name):
+    if not has_table(connection, image_table_mapping.name):
         return None
     stored = connection.scalar(select(image_table_mapping.c.mapping))
     return None if stored is None else parse_mapping(stored, "the catalog")

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, Engine, column, inspect, select, table
+from sqlalchemy import Connection, Engine, column, select, table, text
 
 from include.catalog.engine import READ_ONLY, prepare
 from include.catalog.errors import NotMigrated
 
 VERSION_TABLE: Final = "image_proxy_alembic_version"
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_HAS_TABLE: Final = {
+    "postgresql": "SELECT to_regclass(:name)",
+    "sqlite": "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = :name",
+}
 _VERSION: Final = table(VERSION_TABLE, column("version_num"))
 
 
@@ -48,9 +52,14 @@ def refuse_newer(connection: Connection) -> None:
 
 def revisions_of(connection: Connection) -> set[str]:
     """The revision of a catalog's tables; none before the first migration."""
-    if not inspect(connection).has_table(VERSION_TABLE):
+    if not has_table(connection, VERSION_TABLE):
         return set()
     return set(connection.scalars(select(_VERSION.c.version_num)))
+
+
+def has_table(connection: Connection, name: str) -> bool:
+    """Whether the database has this table. SQLAlchemy's inspector takes 10 ms to put the same question."""
+    return connection.scalar(text(_HAS_TABLE[connection.dialect.name]), {"name": name}) is not None
 
 
 def _is_there(engine: Engine) -> bool:
