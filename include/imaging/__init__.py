@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from include.imaging.errors import RESOURCE_CODES, TRANSIENT_CODES, ProxyError, WorkersStopped
+from include.imaging.errors import RESOURCE_CODES, TRANSIENT_CODES, ProxyError, TooManyPixels, WorkersStopped
 from include.imaging.geometry import calculate_target_dimensions, needs_proxy
 from include.imaging.recipe import Limits, PreviewRequest, ProxyOptions
 from include.imaging.records import HeaderInfo, ImageInfo, Preview, ProxyResult
@@ -32,6 +32,7 @@ __all__ = [
     "ProxyError",
     "ProxyOptions",
     "ProxyResult",
+    "TooManyPixels",
     "WorkersStopped",
     "calculate_target_dimensions",
     "create_proxy",

@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,8 @@ def _perform(request: dict[str, Any], limits: Limits) -> dict[str, Any]:
     if request["do"] == "create_preview" and preview:
         return asdict(create_preview(request["source"], preview, limits))
     options = ProxyOptions(**request["options"])
+    if request["max_pixels"]:
+        limits = replace(limits, max_pixels=min(limits.max_pixels, request["max_pixels"]))
     return asdict(write_proxy(request["source"], Path(request["output"]), options, limits, preview))
 
 

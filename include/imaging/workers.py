@@ -177,10 +177,15 @@ class DecodeWorkers:
         output_path: str | Path,
         options: ProxyOptions | None = None,
         preview: PreviewRequest | None = None,
+        *,
+        max_pixels: int | None = None,
     ) -> ProxyResult:
-        """`create_proxy` in a child. The child writes a temporary file; only this process moves it into place, so that
-        a child killed at the worst moment leaves nothing behind. A preview that is asked for beside it costs no second
-        decode, and its failing is no refusal: the result says whether there is one."""
+        """`create_proxy` in a child; `max_pixels` is what this one image may have, where that is less than the limit.
+
+        The child writes a temporary file; only this process moves it into place, so that a child killed at the worst
+        moment leaves nothing behind. A preview that is asked for beside it costs no second decode, and its failing is
+        no refusal: the result says whether there is one.
+        """
         with atomic_output(output_path) as temporary:
             result = self._call(
                 {
@@ -189,6 +194,7 @@ class DecodeWorkers:
                     "output": str(temporary.absolute()),
                     "options": asdict(options or ProxyOptions()),
                     "preview": asdict(preview) if preview else None,
+                    "max_pixels": max_pixels,
                 }
             )
         result["original"] = ImageInfo(**result["original"])

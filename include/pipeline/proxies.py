@@ -18,6 +18,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ from include.imaging import (
     ProxyError,
     ProxyOptions,
     ProxyResult,
+    TooManyPixels,
     WorkersStopped,
 )
 from include.pipeline.batches import RunCancelled, skip, skip_busy, work_through
@@ -113,7 +115,7 @@ class ProxyStage:
             DecodeWorkers(count, self.settings.decode_limits) as workers,
             ProxyRecorder(self.catalog, run_id, owner, self.metrics) as recorder,
         ):
-            budget = PixelBudget(self.settings.max_pixels_in_flight)
+            budget = PixelBudget(self.settings.max_pixels_in_flight, count)
             small = self._small_objects()
             previews = PreviewKeeper(self.catalog, self.s3, self.settings, workers, Path(scratch), small)
             image = _OneImage(self, run_id, owner, workers, budget, Path(scratch), previews, recorder, small)
@@ -194,10 +196,8 @@ class _OneImage:
         try:
             with timed(self.stage.metrics, "proxy.check"):
                 _check_content(image, source, own_table=settings.table_mapping is None)
-                pixels = self._pixels(image, source)
             ready = time.monotonic()
-            with self.budget.hold(pixels):
-                served = self._serve(source, output, wanted)
+            served = self._serve_in_turn(image, source, output, wanted)
             self._tell_resize(served, time.monotonic() - ready)
             with timed(self.stage.metrics, "proxy.upload"):
                 uri, uploaded, sha256 = self._store(image, served)
@@ -236,18 +236,27 @@ class _OneImage:
         self.stage.metrics.timing("proxy.resize", seconds)
         self.stage.metrics.timing("proxy.wait", elapsed - seconds)
 
-    def _pixels(self, image: SourceImage, source: LocalSource) -> int:
-        """How many pixels there are to decode: as registered, or as the file says where nobody wrote it down."""
-        if image.resolution_width and image.resolution_height:
-            return image.resolution_width * image.resolution_height
-        info = self.workers.inspect(source.path)
-        return info.width * info.height
+    def _serve_in_turn(
+        self, image: SourceImage, source: LocalSource, output: Path, wanted: PreviewRequest | None
+    ) -> Served:
+        """Serve an image once its pixels fit into the budget: as many as are registered, else a worker's share; as many
+        as the file says where that is more."""
+        registered = (image.resolution_width or 0) * (image.resolution_height or 0)
+        if expected := registered or self.budget.share:
+            with suppress(TooManyPixels), self.budget.hold(expected):
+                return self._serve(source, output, wanted, expected)
+            self.budget.share = None
+        info = self.workers.inspect(source.path)  # refuses what is more than the limit
+        with self.budget.hold(info.width * info.height):
+            return self._serve(source, output, wanted)
 
-    def _serve(self, source: LocalSource, output: Path, wanted: PreviewRequest | None) -> Served:
+    def _serve(
+        self, source: LocalSource, output: Path, wanted: PreviewRequest | None, max_pixels: int | None = None
+    ) -> Served:
         """Choose between the proxy and the original, by size and by the rule for falling back."""
         keep_original = self.stage.settings.keep_original
         try:
-            result = self.workers.create_proxy(source.path, output, self.stage.options, wanted)
+            result = self.workers.create_proxy(source.path, output, self.stage.options, wanted, max_pixels=max_pixels)
         except ProxyError as error:
             if error.code not in RESOURCE_CODES:
                 raise

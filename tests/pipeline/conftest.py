@@ -71,13 +71,13 @@ class Ground:
         self.stage(**settings).run(self.run_id, batch)
         return self.images()
 
-    def make_proxies_of_what_is_registered(self, name: str = "run") -> dict[str, ImageReport]:
+    def make_proxies_of_what_is_registered(self, name: str = "run", **settings: Any) -> dict[str, ImageReport]:
         """Plan and run the proxy stage without registering anything; return the images by file name."""
         identity = RunIdentity("dag", name)
         self.run_id = identity.run_id
-        params, settings = parse_params({"stages": ["proxy"]}), load_settings(bucket=self.bucket)
-        plan = plan_run(self.catalog, identity, params, settings, Window(), nova_endpoint=None, max_batches=1)
-        self.stage().run(self.run_id, plan.batches[0].batch_id)
+        params, ours = parse_params({"stages": ["proxy"]}), load_settings(bucket=self.bucket)
+        plan = plan_run(self.catalog, identity, params, ours, Window(), nova_endpoint=None, max_batches=1)
+        self.stage(**settings).run(self.run_id, plan.batches[0].batch_id)
         return self.images()
 
     def images(self) -> dict[str, ImageReport]:

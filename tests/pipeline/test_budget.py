@@ -11,7 +11,7 @@ from include.pipeline.budget import PixelBudget
 
 
 def test_pixels_in_flight_never_pass_the_budget() -> None:
-    budget, lock, used, most = PixelBudget(100), threading.Lock(), 0, 0
+    budget, lock, used, most = PixelBudget(100, 2), threading.Lock(), 0, 0
 
     def work(pixels: int) -> None:
         nonlocal used, most
@@ -27,8 +27,13 @@ def test_pixels_in_flight_never_pass_the_budget() -> None:
     assert most <= 100
 
 
+@pytest.mark.parametrize(("workers", "share"), [(1, 100), (3, 33), (101, None)])
+def test_all_shares_together_fit(workers: int, share: int | None) -> None:
+    assert PixelBudget(100, workers).share == share
+
+
 def test_an_image_over_the_whole_budget_goes_alone() -> None:
-    budget, inside = PixelBudget(100), threading.Event()
+    budget, inside = PixelBudget(100, 2), threading.Event()
     with ThreadPoolExecutor(1) as executor:
         with budget.hold(500):
             small = executor.submit(_enter, budget, inside)
@@ -38,7 +43,7 @@ def test_an_image_over_the_whole_budget_goes_alone() -> None:
 
 
 def test_a_failure_inside_gives_its_place_back() -> None:
-    budget = PixelBudget(100)
+    budget = PixelBudget(100, 2)
     with pytest.raises(ValueError, match="broken"), budget.hold(100):
         raise ValueError("broken")
     with budget.hold(100):

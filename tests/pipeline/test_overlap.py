@@ -8,13 +8,14 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from include.catalog.records import Outcome
-from include.imaging import DecodeWorkers
+from include.catalog.records import NewImage, Outcome
+from include.imaging import DecodeWorkers, TooManyPixels
 from include.pipeline import proxies
 from include.pipeline.telemetry import NO_METRICS
 from tests.dags.conftest import photograph
@@ -25,28 +26,33 @@ LARGE, SMALL = (1600, 1200), (1000, 900)
 
 
 class Decodes:
-    """Stands before `DecodeWorkers.create_proxy`: counts the calls that are in progress, and can wait in each."""
+    """Stands before `DecodeWorkers.create_proxy`: notes when each decode was in progress, and can wait in each."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.most = self._now = 0
+        self._spans: list[tuple[float, float]] = []
+        self.refused = 0
         self.begun = threading.Event()
         self.wait: Any = lambda: None
-        self._lock = threading.Lock()
         real = DecodeWorkers.create_proxy
 
-        def create_proxy(workers: DecodeWorkers, *arguments: Any) -> Any:
-            with self._lock:
-                self._now += 1
-                self.most = max(self.most, self._now)
+        def create_proxy(workers: DecodeWorkers, *arguments: Any, **options: Any) -> Any:
+            began = time.monotonic()
             self.begun.set()
+            self.wait()
             try:
-                self.wait()
-                return real(workers, *arguments)
-            finally:
-                with self._lock:
-                    self._now -= 1
+                result = real(workers, *arguments, **options)
+            except TooManyPixels:  # than it was let in for: none was decoded
+                self.refused += 1
+                raise
+            self._spans.append((began, time.monotonic()))
+            return result
 
         monkeypatch.setattr(DecodeWorkers, "create_proxy", create_proxy)
+
+    @property
+    def most(self) -> int:
+        """How many were in progress at the same moment, at most."""
+        return max(sum(began <= moment < ended for began, ended in self._spans) for moment, _ in self._spans)
 
 
 @pytest.fixture
@@ -62,6 +68,36 @@ def add(ground: Ground, count: int, size: tuple[int, int]) -> None:
 def test_no_more_pixels_are_decoded_at_once_than_are_budgeted(ground: Ground, decodes: Decodes) -> None:
     add(ground, 6, LARGE)
     ground.make_proxies(max_pixels_in_flight=LARGE[0] * LARGE[1])
+    assert decodes.most == 1
+
+
+@pytest.mark.parametrize(("missing", "looks"), [(0, 0), (2, 4)])
+def test_of_unknown_size_only_what_is_more_than_its_share_is_looked_at_before_its_turn(
+    missing: int, looks: int, ground: Ground, decodes: Decodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To open the file of a 12-megapixel photograph twice takes 3 % of its CPU."""
+    looked, real = [], DecodeWorkers.inspect
+    monkeypatch.setattr(DecodeWorkers, "inspect", lambda *given: (looked.append(given), real(*given))[1])
+    add(ground, 4, SMALL)
+    for path in ground.pictures.iterdir():
+        ground.s3.upload_file(str(path), ground.bucket, path.name)
+        ground.register_object(path.name)
+    images = ground.make_proxies_of_what_is_registered(max_pixels_in_flight=2 * SMALL[0] * SMALL[1] - missing)
+    assert {image.outcome for image in images.values()} == {Outcome.PROXIED}
+    assert len(looked) == looks
+    assert bool(decodes.refused) == bool(looks)
+
+
+def test_a_file_that_is_larger_than_registered_waits_for_all_of_its_pixels(ground: Ground, decodes: Decodes) -> None:
+    add(ground, 4, LARGE)
+    told = {"resolution_width": SMALL[0], "resolution_height": SMALL[1]}
+    for path in ground.pictures.iterdir():
+        size = path.stat().st_size
+        image = NewImage(path.as_uri(), path.name, "image/jpeg", size, "v1", datetime.now(UTC), **told)
+        ground.catalog.register([image])
+    images = ground.make_proxies_of_what_is_registered(max_pixels_in_flight=LARGE[0] * LARGE[1])
+    assert {image.outcome for image in images.values()} == {Outcome.PROXIED}
+    assert decodes.refused == 4
     assert decodes.most == 1
 
 

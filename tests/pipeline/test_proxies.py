@@ -90,7 +90,7 @@ def test_a_proxy_that_would_be_larger_is_not_used(ground: Ground) -> None:
 
 
 def failing(error: Exception) -> Any:
-    def create_proxy(self: DecodeWorkers, *arguments: object) -> None:
+    def create_proxy(self: DecodeWorkers, *arguments: object, **options: object) -> None:
         raise error
 
     return create_proxy
@@ -198,10 +198,10 @@ def test_an_image_taken_over_meanwhile_is_put_back_not_written_twice(
     batch = ground.plan("first", stages=["proxy"])
     create = DecodeWorkers.create_proxy
 
-    def overtaken(self: DecodeWorkers, *arguments: Any) -> Any:
+    def overtaken(self: DecodeWorkers, *arguments: Any, **options: Any) -> Any:
         ground.catalog.release_all()
         assert ground.catalog.claim_batch(second_run, second, Stage.PROXY, "other", 60).items
-        return create(self, *arguments)
+        return create(self, *arguments, **options)
 
     monkeypatch.setattr(DecodeWorkers, "create_proxy", overtaken)
     assert ground.stage().run(ground.run_id, batch) == {Outcome.RETURNED: 1}
@@ -274,10 +274,10 @@ def test_a_row_deleted_meanwhile_is_skipped_and_the_others_go_on(
     delete_row(ground, ids["c.jpg"])  # before its batch begins
     create = DecodeWorkers.create_proxy
 
-    def deleted_while_made(self: DecodeWorkers, source: Path, *arguments: Any) -> Any:
+    def deleted_while_made(self: DecodeWorkers, source: Path, *arguments: Any, **options: Any) -> Any:
         if Path(source).name == "a.jpg":
             delete_row(ground, ids["a.jpg"])
-        return create(self, source, *arguments)
+        return create(self, source, *arguments, **options)
 
     monkeypatch.setattr(DecodeWorkers, "create_proxy", deleted_while_made)
     assert ground.stage().run(ground.run_id, batch) == {Outcome.SKIPPED: 1, Outcome.PROXIED: 1}
