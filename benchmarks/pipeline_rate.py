@@ -8,10 +8,10 @@ workers of one decode process each, PostgreSQL, Redis). All of it is measured tw
 (Celery's workers; LocalExecutor's tasks with what runs them) has half of the cores, as the bare core has then, and the
 rest (S3 server, databases, scheduler and the rest of Airflow) has the other half. *Shared*: everything on all cores.
 
-A machine may be a tenth faster now than ten minutes ago: the core is measured again between any two of them, on a
-part of the files, and each is compared with the core right before and right after it. The stage makes a preview of
-each original besides, the core does not: how much slower it is when it makes them too is measured as well, and so a
-second ratio says what the pipeline costs without work that the core was not given.
+A machine may be a tenth faster now than a minute ago: a run of the DAG is compared with the core in pauses of that run
+(`CorePauses`), the stage with the core right before and right after it. The stage makes a preview of each original
+besides, the core does not: how much slower it is when it makes them too is measured as well, and so a second ratio says
+what the pipeline costs without work that the core was not given.
 
 A last part measures the Nova stage: throughput against requests in flight, with answers that take 400 ms, of a stand-in
 that looks at no picture: Nova takes none of these cores. Run it on an idle machine; only ratios of one run mean
@@ -60,8 +60,8 @@ TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """All that was measured with one layout of cores: the core four times, what stood between, and the core at the
-    pipeline's whole work, previews and all."""
+    """All that was measured with one layout of cores: the stage, the core before and after it; runs of the DAG; and the
+    core once more, without and with previews."""
 
     layout: Layout
     cores: tuple[Work, ...]
@@ -69,9 +69,10 @@ class Measured:
     stage: Work
     dags: dict[str, DagWork]
 
-    def core_rate(self, number: int) -> float:
-        """The core's images a second around what was measured as the so-manieth: 0 is the stage."""
-        return (self.cores[number].rate + self.cores[number + 1].rate) / 2
+    @property
+    def core_rate(self) -> float:
+        """The core's images a second around the stage."""
+        return (self.cores[0].rate + self.cores[1].rate) / 2
 
     @property
     def whole_share(self) -> float:
@@ -86,12 +87,11 @@ def measure(pictures: Path, paths: list[Path], base: Path, layout: Layout) -> Me
     stage = stage_alone(pictures, base / "stage", images, layout)
     second = bare_core(part, base / "core-1", layout)
     local = through_local_executor(pictures, base / "local", images, layout)
-    third = bare_core(part, base / "core-2", layout)
     celery = through_celery(pictures, base / "celery", images, layout)
-    last = bare_core(part, base / "core-3", layout)
-    whole = bare_core(part, base / "core-4", layout, preview_side=Settings().preview_side)
+    last = bare_core(part, base / "core-2", layout)
+    whole = bare_core(part, base / "core-3", layout, preview_side=Settings().preview_side)
     dags = {"LocalExecutor": local, "two Celery workers": celery}
-    return Measured(layout, (first, second, third, last), whole, stage, dags)
+    return Measured(layout, (first, second, last), whole, stage, dags)
 
 
 def nova_rates(folder: Path, var: Path) -> list[dict[str, float]]:
@@ -166,13 +166,15 @@ def _section(measured: Measured) -> Iterator[str]:
     yield f"\n## {title}\n\n| | images a second | of the core | of the core with previews | seconds |"
     yield "|---|---|---|---|---|"
     rates = ", ".join(f"{work.rate:.1f}" for work in measured.cores)
-    yield f"| resize core alone, before, between and after | {rates} | | | {sum(seconds):.1f} |"
+    yield f"| resize core alone, before and after the stage, and last | {rates} | | | {sum(seconds):.1f} |"
     whole, share = measured.whole_core, measured.whole_share
     yield f"| resize core with previews, after | {whole.rate:.1f} | {share:.2f} | | {whole.seconds:.1f} |"
-    yield _row("proxy stage, without Airflow", measured.stage, measured, 0)
-    for number, (name, dag) in enumerate(measured.dags.items(), 1):
-        yield _row(f"DAG, {name}: first image's start to last outcome", dag.working, measured, number)
-        yield _row(f"DAG, {name}: start to end of the run", dag.whole, measured, number)
+    yield _row("proxy stage, without Airflow", measured.stage, measured.core_rate, share)
+    for name, dag in measured.dags.items():
+        core = dag.core
+        yield f"| resize core alone, in pauses of the next | {core.rate:.1f} | | | {core.seconds:.1f} |"
+        yield _row(f"DAG, {name}: first image's start to last outcome", dag.working, core.rate, share)
+        yield _row(f"DAG, {name}: start to end of the run", dag.whole, core.rate, share)
     yield "\nCPU, ms an image, by process with all that it starts:\n\n| | |\n|---|---|"
     for name, work in (
         *(("resize core alone", core) for core in measured.cores),
@@ -182,15 +184,15 @@ def _section(measured: Measured) -> Iterator[str]:
     ):
         yield f"| {name} | {', '.join(_cpu(work))} |"
     for name, dag in measured.dags.items():
-        yield f"\n{name}, tasks, in seconds since the run's start:\n\n| task | instances | first start | last end |"
-        yield "|---|---|---|---|"
+        yield f"\n{name}, tasks, in seconds since the run's start, pauses and all:\n"
+        yield "| task | instances | first start | last end |\n|---|---|---|---|"
         for task in dag.tasks:
             yield f"| {task.task_id} | {task.instances} | {task.first_start:.1f} | {task.last_end:.1f} |"
 
 
-def _row(name: str, work: Work, measured: Measured, number: int) -> str:
-    share = work.rate / measured.core_rate(number)
-    return f"| {name} | {work.rate:.1f} | {share:.2f} | {share / measured.whole_share:.2f} | {work.seconds:.1f} |"
+def _row(name: str, work: Work, core_rate: float, whole_share: float) -> str:
+    share = work.rate / core_rate
+    return f"| {name} | {work.rate:.1f} | {share:.2f} | {share / whole_share:.2f} | {work.seconds:.1f} |"
 
 
 def _cpu(work: Work) -> Iterator[str]:

@@ -1,9 +1,16 @@
-"""What `benchmarks.pipeline_rate` measures: the bare core, the proxy stage without Airflow, whole runs of the DAG."""
+"""What `benchmarks.pipeline_rate` measures: the bare core, the proxy stage without Airflow, whole runs of the DAG.
+
+A run of the DAG is compared with the bare core in pauses of that run: every few seconds all of its processes stand
+still for as long as the core takes for some of the same files, on the same cores. A machine that is faster now than a
+minute ago is so for both.
+"""
 
 from __future__ import annotations
 
 import os
 import resource
+import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +19,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from PIL import Image, ImageOps
 from sqlalchemy import Engine, text
 
-from benchmarks.cores import Layout, children_on, confine, cpu_seconds, on_cores
+from benchmarks.cores import Layout, children_on, confine, cpu_seconds, on_cores, standing_still
 from include.catalog.catalog import Catalog
 from include.catalog.engine import create_catalog_engine
 from include.catalog.records import Outcome
@@ -40,6 +47,9 @@ DAG_ID = "image_proxy_pipeline"
 SIZES = ((4272, 2848), (4000, 3000))  # 12 MP
 WAIT_SECONDS = 1800
 LOOK_SECONDS = 1.0
+PAUSE_EVERY_SECONDS = 6.0
+PAUSE_IMAGES = 20  # for each core
+MOST_IN_FLIGHT = 120  # whose outcomes may not be written yet: of two tasks, each a group of 32 and what is being made
 # The compose file's own sizes, but for a decode process and an api-server process where it has several.
 CELERY = {"DECODE_WORKERS": "1", "API_WORKERS": "1"}
 
@@ -69,10 +79,12 @@ class TaskTime:
 
 @dataclass(frozen=True, slots=True)
 class DagWork:
-    """One run of the DAG, from its start to its end; and from its first image's start to its last outcome."""
+    """One run of the DAG, from its start to its end; and from its first image's start to its last outcome. Both without
+    its pauses, in which the core was measured."""
 
     whole: Work
     working: Work
+    core: Work
     tasks: tuple[TaskTime, ...]
 
 
@@ -113,6 +125,62 @@ def bare_core(paths: list[Path], folder: Path, layout: Layout, *, preview_side: 
         return Work(len(paths), seconds, {"decode workers": _ended_children() - before})
 
 
+class CorePauses:
+    """Measures the bare core in pauses of a run, as long as the run has images left to begin; a context manager.
+
+    Nothing of the run's short tasks is behind a pause: they wait for clocks, which do not stand still.
+    """
+
+    def __init__(self, engine: Engine, pids: Mapping[str, int], paths: list[Path], layout: Layout) -> None:
+        self._engine, self._pids, self._paths, self._layout = engine, pids, paths, layout
+        self.paused = 0.0
+        self._images, self._seconds = 0, 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._measure, name="core")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    @property
+    def core(self) -> Work:
+        """All pauses together."""
+        return Work(self._images, self._seconds, {})
+
+    def _measure(self) -> None:
+        count = len(self._layout.workers)
+        part = self._paths[: PAUSE_IMAGES * count]
+        with (
+            tempfile.TemporaryDirectory(prefix="core-") as name,
+            on_cores(self._layout.workers),
+            DecodeWorkers(count) as workers,
+            ThreadPoolExecutor(count) as executor,
+        ):
+
+            def make(path: Path) -> None:
+                workers.create_proxy(path, Path(name) / path.name, ProxyOptions())
+
+            list(executor.map(make, part[: 2 * count]))  # they have started, and grown their heaps
+            while not self._ended.wait(PAUSE_EVERY_SECONDS):
+                if not PAUSE_IMAGES < self._decided() < len(self._paths) - MOST_IN_FLIGHT:
+                    continue
+                began = time.monotonic()
+                with standing_still(self._pids):
+                    started = time.monotonic()
+                    list(executor.map(make, part))
+                    self._seconds += time.monotonic() - started
+                self._images += len(part)
+                self.paused += time.monotonic() - began
+
+    def _decided(self) -> int:
+        with self._engine.connect() as connection:
+            return int(connection.execute(text("SELECT count(proxy_decided_at) FROM image_run_items")).scalar_one())
+
+
 def stage_alone(pictures: Path, var: Path, images: int, layout: Layout) -> Work:
     """The proxy stage in this process, with its decode workers and the S3 server as children; no Airflow."""
     identity = RunIdentity(DAG_ID, "stage")
@@ -151,7 +219,8 @@ def through_local_executor(pictures: Path, var: Path, images: int, layout: Layou
         register_folders(machine.catalog, [pictures], datetime.now(UTC))
         with children_on(pids["scheduler"], layout.workers):
             pids["scheduler and tasks"] = pids.pop("scheduler")
-            return proxies_only(machine.engine, client, images, pids)
+            paths = sorted(pictures.iterdir())[:images]
+            return proxies_only(machine.engine, client, pids, paths, layout)
 
 
 def through_celery(pictures: Path, var: Path, images: int, layout: Layout) -> DagWork:
@@ -163,7 +232,7 @@ def through_celery(pictures: Path, var: Path, images: int, layout: Layout) -> Da
             confine(pids[name], layout.workers)
         engine = create_catalog_engine(topology.catalog_url())
         register_folders(Catalog(engine), [pictures], datetime.now(UTC))
-        return proxies_only(engine, topology.client, images, pids)
+        return proxies_only(engine, topology.client, pids, sorted(pictures.iterdir())[:images], layout)
 
 
 @contextmanager
@@ -213,16 +282,18 @@ def run_dag(client: Any, **conf: Any) -> tuple[str, float]:
     raise SystemExit(f"the run {dag_run_id} was not done after {WAIT_SECONDS} s")
 
 
-def proxies_only(engine: Engine, client: Any, images: int, pids: Mapping[str, int]) -> DagWork:
-    """Run the DAG for proxies alone, over everything that is registered."""
-    before = cpu_seconds(pids)
-    run_id, seconds = run_dag(client, stages=["proxy"])
+def proxies_only(engine: Engine, client: Any, pids: Mapping[str, int], paths: list[Path], layout: Layout) -> DagWork:
+    """Run the DAG for proxies alone, over everything that is registered: the images at ``paths``."""
+    before, images = cpu_seconds(pids), len(paths)
+    with CorePauses(engine, pids, paths, layout) as pauses:
+        run_id, seconds = run_dag(client, stages=["proxy"])
     used = _since(before, pids)
     counts = Catalog(engine).run_counts(run_id)
     if counts.by_outcome.get(Outcome.PROXIED, 0) != images or counts.undecided:
         raise SystemExit(f"{images} images went in, and came out as {counts}")
-    span = stage_span(engine, run_id, "proxy")
-    return DagWork(Work(images, seconds, used), Work(images, span, {}), task_times(client, run_id))
+    whole = Work(images, seconds - pauses.paused, used)
+    working = Work(images, stage_span(engine, run_id, "proxy") - pauses.paused, {})
+    return DagWork(whole, working, pauses.core, task_times(client, run_id))
 
 
 def stage_span(engine: Engine, run_id: str, prefix: str) -> float:
