@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -39,6 +40,22 @@ def test_a_wrong_setting_is_named(name: str, value: str, said: str, monkeypatch:
     with pytest.raises(SettingsError) as error:
         load_settings()
     assert said in str(error.value)
+
+
+def test_they_are_read_anew_when_something_about_them_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "image_proxy.toml"
+    file.write_text('bucket = "first"\n')
+    monkeypatch.setenv("IMAGE_PROXY_SETTINGS_FILE", str(file))
+    assert load_settings() is load_settings() is usable_settings()
+    assert load_settings().bucket == "first"
+    file.write_text('bucket = "other"\n')  # as many bytes, a later time
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+    assert load_settings().bucket == "other"
+    monkeypatch.setenv("image_proxy_bucket", "third")  # pydantic takes small letters, too
+    assert load_settings().bucket == "third"
+    file.unlink()
+    with pytest.raises(SettingsError, match="not a file"):
+        load_settings()
 
 
 def test_a_misspelt_key_in_the_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
