@@ -71,7 +71,7 @@ def test_none_is_kept_where_none_is_wanted(ground: Ground) -> None:
 def test_a_picture_that_takes_too_much_for_a_proxy_may_still_be_seen(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_memory(*_: Any) -> None:
+    def no_memory(*_: Any, **__: Any) -> None:
         raise MemoryLimit("too much")
 
     monkeypatch.setattr(DecodeWorkers, "create_proxy", no_memory)
