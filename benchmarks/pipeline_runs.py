@@ -48,7 +48,7 @@ SIZES = ((4272, 2848), (4000, 3000))  # 12 MP
 WAIT_SECONDS = 1800
 LOOK_SECONDS = 1.0
 PAUSE_EVERY_SECONDS = 6.0
-PAUSE_IMAGES = 24  # for each core: three times each picture, which take 97 to 124 ms
+PAUSE_IMAGES = 24  # for each core: three times each of the eight pictures
 WARMING_IMAGES = 2  # before them, for caches that the run has filled
 MOST_IN_FLIGHT = 120  # whose outcomes may not be written yet: of two tasks, each a group of 32 and what is being made
 # The compose file's own sizes, but for a decode process and an api-server process where it has several.
@@ -167,7 +167,7 @@ class CorePauses:
 
             list(executor.map(make, part))  # they have started, and grown their heaps
             while not self._ended.wait(PAUSE_EVERY_SECONDS):
-                if not PAUSE_IMAGES < self._decided() < len(self._paths) - MOST_IN_FLIGHT:
+                if not 0 < self._decided() < len(self._paths) - MOST_IN_FLIGHT:
                     continue
                 began = time.monotonic()
                 with standing_still(self._pids):
@@ -293,6 +293,8 @@ def proxies_only(engine: Engine, client: Any, pids: Mapping[str, int], paths: li
     counts = Catalog(engine).run_counts(run_id)
     if counts.by_outcome.get(Outcome.PROXIED, 0) != images or counts.undecided:
         raise SystemExit(f"{images} images went in, and came out as {counts}")
+    if not pauses.core.images:
+        raise SystemExit(f"a run of {images} images is over before it can be paused: take 400 or more")
     whole = Work(images, seconds - pauses.paused, used)
     working = Work(images, stage_span(engine, run_id, "proxy") - pauses.paused, {})
     return DagWork(whole, working, pauses.core, task_times(client, run_id))

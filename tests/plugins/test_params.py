@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 from airflow.sdk import Param
 from airflow.sdk.definitions.param import ParamsDict
@@ -33,5 +34,5 @@ def test_a_param_is_stored_as_plain_values() -> None:
     for name, param in pipeline_params().items():
         told = param_schemas()[name]
         default, description = told.pop("default"), told.pop("description")
-        assert Param.deserialize(param.serialize(), 1).schema == told
+        assert Param.deserialize(json.loads(json.dumps(param.serialize())), 1).schema == told
         assert (param.value, param.description) == (default, description)
