@@ -6,11 +6,10 @@ Nothing schedules here: a run that is started stays queued, and tests play the w
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,22 +99,45 @@ class Web:
         return work_key(PipelineParams(), Settings())
 
 
+@pytest.fixture(scope="module")
+def web(booted_web: tuple[Web, dict[str, str]]) -> Iterator[Web]:
+    """The application, in the environment it needs: taken back after each module, as other tests read settings too."""
+    web, environment = booted_web
+    with _set(environment):
+        yield web
+
+
 @pytest.fixture(scope="session")
-def web(tmp_path_factory: pytest.TempPathFactory, seaweedfs: SeaweedFS, s3: Any) -> Iterator[Web]:
+def booted_web(
+    tmp_path_factory: pytest.TempPathFactory, seaweedfs: SeaweedFS, s3: Any
+) -> Iterator[tuple[Web, dict[str, str]]]:
+    """One boot (20 s) for all modules, and its environment."""
     folder = tmp_path_factory.mktemp("web")
     engine = create_catalog_engine(f"sqlite:///{folder / 'catalog.db'}")
     migrate(engine)
     if BUCKET not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
         s3.create_bucket(Bucket=BUCKET)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in _environment(folder, seaweedfs).items():
-            patch.setenv(name, value)
-        for command in (["db", "migrate"], ["dags", "reserialize"]):
-            subprocess.run([sys.executable, "-m", "airflow", *command], check=True, capture_output=True, env=os.environ)
-        yield from _serve(engine, s3)
+    environment = _environment(folder, seaweedfs)
+    with ExitStack() as served:
+        with _set(environment):
+            for command in (["db", "migrate"], ["dags", "reserialize"]):
+                subprocess.run([sys.executable, "-m", "airflow", *command], check=True, capture_output=True)
+            web = served.enter_context(_serve(engine, s3))
+        yield web, environment
+        with _set(environment):
+            served.close()
     engine.dispose()
 
 
+@contextmanager
+def _set(environment: dict[str, str]) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield
+
+
+@contextmanager
 def _serve(engine: Any, s3: Any) -> Iterator[Web]:
     from airflow.api_fastapi.app import create_app
     from fastapi.testclient import TestClient
