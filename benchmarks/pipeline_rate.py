@@ -8,10 +8,10 @@ workers of one decode process each, PostgreSQL, Redis). All of it is measured tw
 (Celery's workers; LocalExecutor's tasks with what runs them) has half of the cores, as the bare core has then, and the
 rest (S3 server, databases, scheduler and the rest of Airflow) has the other half. *Shared*: everything on all cores.
 
-A machine may be a tenth faster now than a minute ago: a run of the DAG is compared with the core in pauses of that run
-(`CorePauses`), the stage with the core right before and right after it. The stage makes a preview of each original
-besides, the core does not: how much slower it is when it makes them too is measured as well, and so a second ratio says
-what the pipeline costs without work that the core was not given.
+The stage and the runs of the DAG are compared with the core right before and right after them. A machine may be a tenth
+faster now than a minute ago, so a run of the DAG is compared with the core in pauses of that run, too (`CorePauses`). A
+preview of each original is made besides, but not by the core: how much slower it is when it makes them too is measured
+as well, and so a last ratio says what the pipeline costs without work that the core was not given.
 
 A last part measures the Nova stage: throughput against requests in flight, with answers that take 400 ms, of a stand-in
 that looks at no picture: Nova takes none of these cores. Run it on an idle machine; only ratios of one run mean
@@ -52,6 +52,7 @@ ANSWER_MS = 400
 IN_FLIGHT = (1, 4, 8, 16, 32)
 CORE_PART = 3  # of the files, each time
 NOVA_ANSWERS = 30  # of each request in flight, one after another: 12 s at the least
+WAYS = {"LocalExecutor": through_local_executor, "two Celery workers": through_celery}
 TITLES = {
     "apart": "Apart: workers on {workers} of {all} cores, S3 server, databases and the rest of Airflow on the others",
     "shared": "Shared: everything on the same {all} cores",
@@ -60,8 +61,8 @@ TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """All that was measured with one layout of cores: the stage, the core before and after it; runs of the DAG; and the
-    core once more, without and with previews."""
+    """All that was measured with one layout of cores: the stage and runs of the DAG, the core before and after each of
+    them; and the core once more, with previews."""
 
     layout: Layout
     cores: tuple[Work, ...]
@@ -69,10 +70,9 @@ class Measured:
     stage: Work
     dags: dict[str, DagWork]
 
-    @property
-    def core_rate(self) -> float:
-        """The core's images a second around the stage."""
-        return (self.cores[0].rate + self.cores[1].rate) / 2
+    def core_rate(self, number: int) -> float:
+        """The core's images a second around the stage (0) or around one of the runs (1 and more)."""
+        return (self.cores[number].rate + self.cores[number + 1].rate) / 2
 
     @property
     def whole_share(self) -> float:
@@ -83,15 +83,15 @@ class Measured:
 def measure(pictures: Path, paths: list[Path], base: Path, layout: Layout) -> Measured:
     """The core, the stage and the DAG, one after the other."""
     images, part = len(paths), paths[: max(8, len(paths) // CORE_PART)]
-    first = bare_core(part, base / "core-0", layout)
+    cores = [bare_core(part, base / "core-0", layout)]
     stage = stage_alone(pictures, base / "stage", images, layout)
-    second = bare_core(part, base / "core-1", layout)
-    local = through_local_executor(pictures, base / "local", images, layout)
-    celery = through_celery(pictures, base / "celery", images, layout)
-    last = bare_core(part, base / "core-2", layout)
-    whole = bare_core(part, base / "core-3", layout, preview_side=Settings().preview_side)
-    dags = {"LocalExecutor": local, "two Celery workers": celery}
-    return Measured(layout, (first, second, last), whole, stage, dags)
+    cores.append(bare_core(part, base / "core-1", layout))
+    dags = {}
+    for number, (name, through) in enumerate(WAYS.items()):
+        dags[name] = through(pictures, base / f"dag-{number}", images, layout)
+        cores.append(bare_core(part, base / f"core-{number + 2}", layout))
+    whole = bare_core(part, base / "core-previews", layout, preview_side=Settings().preview_side)
+    return Measured(layout, tuple(cores), whole, stage, dags)
 
 
 def nova_rates(folder: Path, var: Path) -> list[dict[str, float]]:
@@ -163,18 +163,24 @@ def _page(images: int, found: list[Measured], nova: list[dict[str, float]]) -> s
 def _section(measured: Measured) -> Iterator[str]:
     layout, seconds = measured.layout, [work.seconds for work in measured.cores]
     title = TITLES[layout.name].format(workers=len(layout.workers), all=len(layout.workers | layout.others))
-    yield f"\n## {title}\n\n| | images a second | of the core | of the core with previews | seconds |"
-    yield "|---|---|---|---|---|"
+    yield f"\n## {title}\n"
+    yield "| | images a second | of the core around it | in its pauses | there, with previews | seconds |"
+    yield "|---|---|---|---|---|---|"
     rates = ", ".join(f"{work.rate:.1f}" for work in measured.cores)
-    yield f"| resize core alone, before and after the stage, and last | {rates} | | | {sum(seconds):.1f} |"
+    yield f"| resize core alone, before and after each of the following | {rates} | | | | {sum(seconds):.1f} |"
     whole, share = measured.whole_core, measured.whole_share
-    yield f"| resize core with previews, after | {whole.rate:.1f} | {share:.2f} | | {whole.seconds:.1f} |"
-    yield _row("proxy stage, without Airflow", measured.stage, measured.core_rate, share)
-    for name, dag in measured.dags.items():
+    yield f"| resize core with previews, last | {whole.rate:.1f} | {share:.2f} | | | {whole.seconds:.1f} |"
+    yield _row("proxy stage, without Airflow", measured.stage, measured.core_rate(0))
+    for number, (name, dag) in enumerate(measured.dags.items(), start=1):
         core = dag.core
-        yield f"| resize core alone, in pauses of the next | {core.rate:.1f} | | | {core.seconds:.1f} |"
-        yield _row(f"DAG, {name}: first image's start to last outcome", dag.working, core.rate, share)
-        yield _row(f"DAG, {name}: start to end of the run", dag.whole, core.rate, share)
+        yield f"| resize core alone, in pauses of the next | {core.rate:.1f} | | | | {core.seconds:.1f} |"
+        for what, work in (
+            ("first image's start to last outcome", dag.working),
+            ("start to end of the run", dag.whole),
+        ):
+            in_pauses = work.rate / core.rate
+            compared = f"{in_pauses:.2f} | {in_pauses / share:.2f}"
+            yield _row(f"DAG, {name}: {what}", work, measured.core_rate(number), compared)
     yield "\nCPU, ms an image, by process with all that it starts:\n\n| | |\n|---|---|"
     for name, work in (
         *(("resize core alone", core) for core in measured.cores),
@@ -190,9 +196,8 @@ def _section(measured: Measured) -> Iterator[str]:
             yield f"| {task.task_id} | {task.instances} | {task.first_start:.1f} | {task.last_end:.1f} |"
 
 
-def _row(name: str, work: Work, core_rate: float, whole_share: float) -> str:
-    share = work.rate / core_rate
-    return f"| {name} | {work.rate:.1f} | {share:.2f} | {share / whole_share:.2f} | {work.seconds:.1f} |"
+def _row(name: str, work: Work, core_rate: float, in_pauses: str = "|") -> str:
+    return f"| {name} | {work.rate:.1f} | {work.rate / core_rate:.2f} | {in_pauses} | {work.seconds:.1f} |"
 
 
 def _cpu(work: Work) -> Iterator[str]:
