@@ -32,6 +32,8 @@ from PIL import Image
 
 from benchmarks.cores import Layout, cpu_seconds, layouts
 from benchmarks.pipeline_runs import (
+    PAUSE_EVERY_SECONDS,
+    PAUSE_IMAGES,
     DagWork,
     Work,
     bare_core,
@@ -53,6 +55,10 @@ IN_FLIGHT = (1, 4, 8, 16, 32)
 CORE_PART = 3  # of the files, each time
 NOVA_ANSWERS = 30  # of each request in flight, one after another: 12 s at the least
 WAYS = {"LocalExecutor": through_local_executor, "two Celery workers": through_celery}
+HOW_TO_READ = """
+Ratios are against the core on the same cores: *around it*, right before and right after; *in its pauses*, while every
+{pause:.0f} s all of the run's processes stand still and the core takes {images} of the same files a core. Seconds of a
+run are without its pauses. *With previews*: against a core that makes them, too.""".lstrip()
 TITLES = {
     "apart": "Apart: workers on {workers} of {all} cores, S3 server, databases and the rest of Airflow on the others",
     "shared": "Shared: everything on the same {all} cores",
@@ -149,7 +155,8 @@ def _page(images: int, found: list[Measured], nova: list[dict[str, float]]) -> s
     lines = [
         "# Through the DAG\n",
         f"`python -m benchmarks.pipeline_rate --images {images} --write`, {datetime.now(UTC):%Y-%m-%d}, "
-        f"{platform.machine()}, {cores()} cores, {images} photographs of 12 MP. Goal: 0.85 of the bare core.",
+        f"{platform.machine()}, {cores()} cores, {images} photographs of 12 MP. Goal: 0.85 of the bare core.\n",
+        HOW_TO_READ.format(pause=PAUSE_EVERY_SECONDS, images=PAUSE_IMAGES),
         *(line for measured in found for line in _section(measured)),
         f"\n## Nova stage\n\nOne task, answers after {ANSWER_MS} ms (the stand-in). Cores: what scheduler and tasks "
         "use on average, from the run's start to its end.\n",

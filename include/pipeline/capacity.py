@@ -22,9 +22,9 @@ from include.savings import storage_price
 
 # What a worker's cores make of the bare core's rate while a task works, with S3 server, databases and the rest of
 # Airflow on other cores: Celery's, apart, in benchmarks/results/pipeline_rate.md.
-DAG_EFFICIENCY = 0.85
+DAG_EFFICIENCY = 0.88
 # Of a run: tasks that come one after another before its first image and behind its last (the same page).
-RUN_SECONDS = 8.0
+RUN_SECONDS = 6.0
 # Scheduling of one mapped task with LocalExecutor on two cores; one scheduler does one after the other.
 TASK_SECONDS = 0.45
 TASKS_A_BATCH = 2
