@@ -16,16 +16,16 @@ import pytest
 from PIL import Image
 
 from include.catalog.catalog import Catalog
-from include.catalog.engine import create_catalog_engine
-from include.catalog.migrate import migrate
 from include.catalog.records import ImageReport
 from include.local.nova_stand_in import NovaStandIn
 from include.local.registration import register_folders
 from include.local.seaweedfs import SeaweedFS
 from include.pipeline.summary import report_of
 from include.savings import RunReport
+from tests.catalog.migrated import migrated_catalog
+from tests.dags.running import load_dag, run_dag
+from tests.imaging.pictures import noise
 
-ROOT = Path(__file__).resolve().parents[2]
 DAG_ID = "image_proxy_pipeline"
 
 
@@ -35,17 +35,9 @@ def airflow_database() -> None:
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, env=os.environ)
 
 
-def load_dag() -> Any:
-    from airflow.dag_processing.dagbag import DagBag
-
-    bag = DagBag(ROOT / "dags")
-    assert bag.import_errors == {}
-    return bag.dags[DAG_ID]
-
-
 @pytest.fixture(scope="session")
 def pipeline_dag() -> Any:
-    return load_dag()
+    return load_dag(DAG_ID)
 
 
 @dataclass
@@ -66,11 +58,9 @@ class Deployment:
     def run(self, **conf: Any) -> str:
         """Run the DAG as a person does by hand; return the run's state."""
         self.register()
-        dag = load_dag()  # anew, for a run in this process writes its conf into its DAG's params
-        for task in dag.tasks:
-            task.retries = 0
+        dag = load_dag(DAG_ID)
         dag.get_task("images.analyse").pool_slots = self.slots
-        state = dag.test(run_conf=conf).state
+        state = run_dag(dag, conf).state
         latest = self.catalog.latest_run_id(DAG_ID)
         if latest is not None and latest not in self.run_ids:
             self.run_ids.append(latest)
@@ -99,8 +89,7 @@ def deployment(
     stand_in: NovaStandIn,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Deployment]:
-    engine = create_catalog_engine(f"sqlite:///{tmp_path / 'catalog.db'}")
-    migrate(engine)
+    engine = migrated_catalog(tmp_path / "catalog.db")
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     aws = {
@@ -130,6 +119,6 @@ def deployment(
 def photograph(path: Path, width: int, height: int) -> Path:
     """Save a smooth picture that compresses like a photograph, at a quality that leaves room to save."""
     gradient = Image.radial_gradient("L").resize((width, height))
-    noise = Image.effect_noise((width, height), 24)
-    Image.merge("RGB", (gradient, noise, Image.linear_gradient("L").resize((width, height)))).save(path, quality=95)
+    grain = noise(width, height, 24)
+    Image.merge("RGB", (gradient, grain, Image.linear_gradient("L").resize((width, height)))).save(path, quality=95)
     return path

@@ -12,19 +12,12 @@ import pytest
 
 from include.local.nova_stand_in import Forced, JobRules
 from include.pipeline.batch_params import NAMES
-from tests.dags.conftest import ROOT, Deployment
+from tests.dags.conftest import Deployment
+from tests.dags.running import load_dag, run_dag
 from tests.dags.test_integrity import HEAVY, modules_after
 from tests.pipeline.backlog import ROLE, Backlog
 
 DAG_ID = "nova_batch_inference"
-
-
-def load_dag() -> Any:
-    from airflow.dag_processing.dagbag import DagBag
-
-    bag = DagBag(ROOT / "dags")
-    assert bag.import_errors == {}
-    return bag.dags[DAG_ID]
 
 
 @dataclass
@@ -36,10 +29,7 @@ class Site:
 
     def run(self, **conf: Any) -> tuple[str, dict[str, str]]:
         """Return the run's state, and each task's by its id."""
-        dag = load_dag()
-        for task in dag.tasks:
-            task.retries = 0
-        run = dag.test(run_conf=conf)
+        run = run_dag(load_dag(DAG_ID), conf)
         states = {task.task_id: str(task.state) for task in run.get_task_instances()}
         return str(run.state), states
 
@@ -167,7 +157,7 @@ def test_acting_on_the_waiting_task_stops_the_job(site: Site, tmp_path: Path) ->
 
 
 def test_the_trigger_form_is_the_runs_own_list() -> None:
-    dag = load_dag()
+    dag = load_dag(DAG_ID)
     assert tuple(dag.params) == NAMES
     assert all(task.doc_md for task in dag.tasks)
     gate = dag.get_task("gate")

@@ -6,28 +6,16 @@ from typing import Any
 
 import pytest
 
-from tests.dags.conftest import ROOT, Deployment, photograph
+from tests.dags.conftest import Deployment, photograph
+from tests.dags.running import dags_of, load_dag, run_dag, states_of
 from tests.dags.test_integrity import HEAVY, modules_after
 
 EVENTS_QUEUE = "http://127.0.0.1:1/123456789012/uploads"
 
 
-def dag_bag() -> dict[str, Any]:
-    from airflow.dag_processing.dagbag import DagBag
-
-    bag = DagBag(ROOT / "dags")
-    assert bag.import_errors == {}
-    return bag.dags
-
-
 def ingest(**conf: Any) -> dict[str, str]:
     """Run catalog_ingest in this process; return the state of the run and of each task, by its mapped label."""
-    dag = dag_bag()["catalog_ingest"]
-    for task in dag.tasks:
-        task.retries = 0
-    run = dag.test(run_conf=conf)
-    tasks = {task.rendered_map_index or task.task_id: str(task.state) for task in run.get_task_instances()}
-    return {"run": str(run.state), **tasks}
+    return states_of(run_dag(load_dag("catalog_ingest"), conf))
 
 
 def test_it_registers_what_is_new_and_skips_itself_when_nothing_is(deployment: Deployment) -> None:
@@ -68,16 +56,16 @@ def test_a_person_is_told_what_to_type(
 
 
 def test_it_is_scheduled_only_where_sources_are_set(airflow_database: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert dag_bag()["catalog_ingest"].schedule is None
+    assert load_dag("catalog_ingest").schedule is None
     monkeypatch.setenv("IMAGE_PROXY_INGEST_SOURCES", "s3://originals/")
     monkeypatch.setenv("IMAGE_PROXY_INGEST_SCHEDULE", "*/3 * * * *")
-    assert dag_bag()["catalog_ingest"].schedule == "*/3 * * * *"
+    assert load_dag("catalog_ingest").schedule == "*/3 * * * *"
 
 
 def test_the_watcher_exists_only_where_a_queue_is_set(airflow_database: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "catalog_ingest_events" not in dag_bag()
+    assert dags_of("catalog_ingest_events") == {}
     monkeypatch.setenv("IMAGE_PROXY_INGEST_QUEUE_URL", EVENTS_QUEUE)
-    [asset] = dag_bag()["catalog_ingest_events"].schedule
+    [asset] = load_dag("catalog_ingest_events").schedule
     [watcher] = asset.watchers
     classpath, arguments = watcher.trigger.serialize()
     assert classpath.endswith("SqsSensorTrigger")
@@ -88,7 +76,7 @@ def test_a_wrong_setting_keeps_no_dag_from_being_parsed(
     airflow_database: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMAGE_PROXY_INGEST_HEADER_BYTES", "few")
-    assert "catalog_ingest" in dag_bag()
+    assert set(dags_of("catalog_ingest")) == {"catalog_ingest"}
 
 
 @pytest.mark.parametrize("module", ["catalog_ingest", "catalog_ingest_events"])

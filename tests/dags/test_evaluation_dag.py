@@ -11,19 +11,15 @@ import pytest
 from include.local.nova_stand_in import Forced
 from include.nova import Backoff
 from include.pipeline import evaluation
-from tests.dags.conftest import ROOT, Deployment, photograph
+from tests.dags.conftest import Deployment, photograph
+from tests.dags.running import load_dag, run_dag
+
+DAG_ID = "proxy_quality_evaluation"
 
 
-def run_dag(deployment: Deployment, **conf: Any) -> Any:
-    from airflow.dag_processing.dagbag import DagBag
-
+def evaluate(deployment: Deployment, **conf: Any) -> Any:
     deployment.register()
-    bag = DagBag(ROOT / "dags" / "proxy_quality_evaluation.py")
-    assert bag.import_errors == {}
-    dag = bag.dags["proxy_quality_evaluation"]
-    for task in dag.tasks:
-        task.retries = 0
-    return dag.test(run_conf=conf)
+    return run_dag(load_dag(DAG_ID), conf)
 
 
 def states(run: Any) -> dict[str, str]:
@@ -41,7 +37,7 @@ def test_three_sizes_are_compared_and_the_report_is_marked(
     pictures: Deployment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     conf = {"sample_size": 2, "detail": ["896", "960", "original"], "report_uri": str(tmp_path / "reports")}
-    run = run_dag(pictures, **conf)
+    run = evaluate(pictures, **conf)
     assert run.state == "success"
     (instance,) = [found for found in run.get_task_instances() if found.task_id == "report"]
     said = instance.xcom_pull(task_ids="report")
@@ -69,7 +65,7 @@ def test_questions_without_an_answer_turn_the_run_red_and_are_told(
 ) -> None:
     monkeypatch.setattr(evaluation, "BACKOFF", Backoff(attempts=2, base_seconds=0.001, cap_seconds=0.001))
     pictures.stand_in.change(forced=(Forced(error="ThrottlingException", key_contains="-896."),))
-    run = run_dag(pictures, sample_size=1, repeats=1)
+    run = evaluate(pictures, sample_size=1, repeats=1)
     assert run.state == "failed"
     assert states(run) == {"plan": "success", "evaluate": "failed", "report": "failed", "remove_copies": "success"}
     stored = pictures.catalog.evaluation(f"proxy_quality_evaluation/{run.run_id}")
@@ -79,15 +75,12 @@ def test_questions_without_an_answer_turn_the_run_red_and_are_told(
 
 
 def test_a_cost_that_is_too_high_is_refused_before_anything_is_asked(pictures: Deployment) -> None:
-    run = run_dag(pictures, max_cost_usd=0.0001)
+    run = evaluate(pictures, max_cost_usd=0.0001)
     assert run.state == "failed"
     assert states(run)["plan"] == "failed"
     assert pictures.stand_in.calls() == ()
 
 
 def test_its_questions_take_as_many_slots_of_the_pool_as_it_keeps_in_flight() -> None:
-    from airflow.dag_processing.dagbag import DagBag
-
-    dag = DagBag(ROOT / "dags" / "proxy_quality_evaluation.py").dags["proxy_quality_evaluation"]
-    evaluate = dag.get_task("evaluate")
-    assert (evaluate.pool, evaluate.pool_slots) == ("nova", 4)
+    task = load_dag(DAG_ID).get_task("evaluate")
+    assert (task.pool, task.pool_slots) == ("nova", 4)

@@ -11,17 +11,12 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from tests.catalog.making import add, process
-from tests.dags.conftest import ROOT, Deployment
+from tests.dags.conftest import Deployment
+from tests.dags.running import load_dag, run_dag
 
 
-def export_dag() -> Any:
-    from airflow.dag_processing.dagbag import DagBag
-
-    bag = DagBag(ROOT / "dags" / "export_analyses.py")
-    assert bag.import_errors == {}
-    dag = bag.dags["export_analyses"]
-    dag.get_task("export").retries = 0
-    return dag
+def export(**conf: Any) -> Any:
+    return run_dag(load_dag("export_analyses"), conf)
 
 
 def returned(run: Any) -> Any:
@@ -33,8 +28,7 @@ def test_what_a_run_wrote_lands_in_s3(deployment: Deployment) -> None:
     one, two = add(deployment.catalog, 2)
     process(deployment.catalog, "first", one)
     process(deployment.catalog, "second", two)
-    conf = {"run_id": "dag/first", "format": "jsonl", "destination": f"s3://{deployment.bucket}/exports"}
-    run = export_dag().test(run_conf=conf)
+    run = export(run_id="dag/first", format="jsonl", destination=f"s3://{deployment.bucket}/exports")
     assert run.state == "success"
     said = returned(run)
     assert (said["rows"], said["rows_by_endpoint"]) == (1, {"stand-in": 1})
@@ -48,13 +42,13 @@ def test_the_setting_says_where_when_nobody_else_does(
 ) -> None:
     monkeypatch.setenv("IMAGE_PROXY_EXPORT_URI", str(tmp_path / "out"))
     process(deployment.catalog, "first", *add(deployment.catalog, 2))
-    assert export_dag().test().state == "success"
+    assert export().state == "success"
     (path,) = (tmp_path / "out").glob("*.parquet")
     assert pq.read_metadata(path).num_rows == 2
 
 
 def test_a_wrong_param_fails_the_run(deployment: Deployment, tmp_path: Path) -> None:
-    assert export_dag().test(run_conf={"destination": str(tmp_path / "out"), "lable": "cat"}).state == "failed"
+    assert export(destination=str(tmp_path / "out"), lable="cat").state == "failed"
     assert not (tmp_path / "out").exists()
 
 

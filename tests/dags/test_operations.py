@@ -11,26 +11,14 @@ from include.catalog.engine import create_catalog_engine
 from include.catalog.mapping import InvalidMapping
 from include.catalog.schema_version import is_migrated
 from include.pipeline.check_params import CHECKS
-from tests.dags.conftest import ROOT, Deployment, photograph
+from tests.dags.conftest import Deployment, photograph
+from tests.dags.running import load_dag, run_dag, states_of
 from tests.dags.test_integrity import HEAVY, modules_after
-
-
-def load(dag_id: str) -> Any:
-    from airflow.dag_processing.dagbag import DagBag
-
-    bag = DagBag(ROOT / "dags")
-    assert bag.import_errors == {}
-    dag = bag.dags[dag_id]
-    for task in dag.tasks:
-        task.retries = 0
-    return dag
 
 
 def run(dag_id: str, **conf: Any) -> dict[str, str]:
     """Return the state of the run and of each task, by its mapped label."""
-    found = load(dag_id).test(run_conf=conf)
-    tasks = {task.rendered_map_index or task.task_id: str(task.state) for task in found.get_task_instances()}
-    return {"run": str(found.state), **tasks}
+    return states_of(run_dag(load_dag(dag_id), conf))
 
 
 def test_a_ready_deployment_is_all_green(deployment: Deployment) -> None:
@@ -96,10 +84,10 @@ def test_maintenance_is_a_dry_run_until_told_otherwise(deployment: Deployment) -
 
 
 def test_maintenance_is_weekly_and_both_explain_themselves(airflow_database: None) -> None:
-    assert load("catalog_maintenance").schedule == "0 4 * * 0"
-    assert load("deployment_check").schedule is None
+    assert load_dag("catalog_maintenance").schedule == "0 4 * * 0"
+    assert load_dag("deployment_check").schedule is None
     for dag_id in ("catalog_maintenance", "deployment_check", "catalog_ingest"):
-        dag = load(dag_id)
+        dag = load_dag(dag_id)
         assert dag.doc_md and all(task.doc_md for task in dag.tasks), dag_id
         assert not dag.catchup
 

@@ -21,6 +21,7 @@ from include.catalog.catalog import Catalog
 from include.catalog.engine import create_catalog_engine
 from include.catalog.records import NewImage
 from tests.distributed.topology import DAG_ID, Topology
+from tests.imaging.pictures import noise
 
 ORIGINALS = "originals"
 DONE = {"image_proxies": "proxied", "image_analyses": "analysed"}  # what a shipment's images are to be in the end
@@ -33,8 +34,7 @@ _SHADES = itertools.count()
 def photograph(width: int = 1200, height: int = 960) -> bytes:
     """A JPEG of a smooth, slightly noisy picture: above 896 px, so that a proxy is made; each one differs."""
     shade = Image.new("L", (width, height), next(_SHADES) % 256)
-    noise = Image.effect_noise((width, height), 12)
-    picture = Image.merge("RGB", (Image.radial_gradient("L").resize((width, height)), noise, shade))
+    picture = Image.merge("RGB", (Image.radial_gradient("L").resize((width, height)), noise(width, height, 12), shade))
     written = io.BytesIO()
     picture.save(written, "JPEG", quality=92)
     return written.getvalue()

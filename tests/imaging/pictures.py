@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 import zlib
+from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image, ImageCms, ImageDraw
+from PIL import Image, ImageChops, ImageCms, ImageDraw
 
 from include.imaging.jxl import extension
 
@@ -25,6 +27,7 @@ STORED_AS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
+_SHIFTS = itertools.count()
 
 
 def corners(width: int, height: int) -> Image.Image:
@@ -43,11 +46,21 @@ def stored(upright: Image.Image, orientation: int) -> Image.Image:
     return upright if operation is None else upright.transpose(operation)
 
 
+def noise(width: int, height: int, sigma: float) -> Image.Image:
+    """Grey noise, other than any before it; made once for each size, as it takes longer than all else of a picture."""
+    return ImageChops.offset(_noise(width, height, sigma), next(_SHIFTS))
+
+
+@lru_cache(maxsize=8)
+def _noise(width: int, height: int, sigma: float) -> Image.Image:
+    return Image.effect_noise((width, height), sigma)
+
+
 def photo(width: int, height: int) -> Image.Image:
     """Soft shapes under grain, with thousands of colours, as photographs have."""
     across = Image.linear_gradient("L").rotate(90).resize((width, height))
     down = Image.linear_gradient("L").resize((width, height))
-    grain = Image.effect_noise((width, height), 40)
+    grain = noise(width, height, 40)
     return Image.merge("RGB", (Image.blend(across, grain, 0.3), Image.blend(down, grain, 0.3), grain))
 
 

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 
 from include.catalog.catalog import Catalog
-from include.catalog.engine import create_catalog_engine
-from include.catalog.migrate import migrate
 from include.catalog.records import ImageReport, NewImage
 from include.local.registration import register_folders
 from include.pipeline.identity import RunIdentity, Window
@@ -21,6 +19,7 @@ from include.pipeline.plan import plan_run, proxy_options
 from include.pipeline.proxies import ProxyStage
 from include.pipeline.settings import load_settings
 from tests.catalog.conftest import databases, empty_engine, kind
+from tests.catalog.migrated import migrated_catalog
 
 __all__ = ["databases", "empty_engine", "kind"]
 
@@ -96,8 +95,7 @@ class Ground:
 
 @pytest.fixture
 def ground(tmp_path: Path, s3: Any, bucket: str) -> Iterator[Ground]:
-    engine = create_catalog_engine(f"sqlite:///{tmp_path / 'catalog.db'}")
-    migrate(engine)
+    engine = migrated_catalog(tmp_path / "catalog.db")
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     yield Ground(Catalog(engine), s3, bucket, pictures)

@@ -12,14 +12,13 @@ from sqlalchemy import Engine, text
 
 from benchmarks.backlog import HOUR, START, Assumptions, simulate
 from include.catalog.catalog import Catalog
-from include.catalog.engine import create_catalog_engine
-from include.catalog.migrate import migrate
 from include.catalog.records import MadeProxy, NewImage, NewProxy, Outcome, Stage
 from include.pipeline.backlog import why_not_continue
 from include.pipeline.identity import RunIdentity, Window
 from include.pipeline.params import PipelineParams, parse_params
 from include.pipeline.plan import plan_run
 from include.pipeline.settings import load_settings
+from tests.catalog.migrated import migrated_catalog
 
 LIMIT = 100
 JUST_PROXIES = {"stages": ["proxy"]}
@@ -27,8 +26,7 @@ JUST_PROXIES = {"stages": ["proxy"]}
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = create_catalog_engine(f"sqlite:///{tmp_path / 'catalog.db'}")
-    migrate(engine)
+    engine = migrated_catalog(tmp_path / "catalog.db")
     yield engine
     engine.dispose()
 

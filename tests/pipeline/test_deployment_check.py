@@ -13,13 +13,13 @@ from botocore.config import Config
 from sqlalchemy import Engine, text
 
 from include.catalog.engine import create_catalog_engine
-from include.catalog.migrate import migrate
 from include.local.nova_stand_in import Forced, NovaStandIn, StandInSettings
 from include.nova import client_config
 from include.pipeline.check_params import CHECKS
 from include.pipeline.deployment_check import CheckFailed, DeploymentCheck, memory_bytes
 from include.pipeline.params import DEFAULT_MODEL_ID
 from include.pipeline.settings import load_settings
+from tests.catalog.migrated import migrated_catalog
 
 
 @dataclass
@@ -54,8 +54,7 @@ class Deployed:
 
 @pytest.fixture
 def deployed(s3: Any, bucket: str, stand_in: NovaStandIn, tmp_path: Path) -> Iterator[Deployed]:
-    engine = create_catalog_engine(f"sqlite:///{tmp_path / 'catalog.db'}")
-    migrate(engine)
+    engine = migrated_catalog(tmp_path / "catalog.db")
     yield Deployed(engine, s3, stand_in.url, {"bucket": bucket, "temp_dir": tmp_path, "workers": 1})
     engine.dispose()
 

@@ -17,8 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from include.catalog.catalog import Catalog
-from include.catalog.engine import create_catalog_engine
-from include.catalog.migrate import migrate
 from include.catalog.tables import current_image_analyses
 from include.pipeline.exports import (
     ROWS_A_GROUP,
@@ -35,6 +33,7 @@ from include.pipeline.settings import load_settings
 from include.storage.destinations import UnusableDestination
 from include.storage.errors import StorageUnavailable
 from tests.catalog.making import add, process
+from tests.catalog.migrated import migrated_catalog
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,8 +45,7 @@ def database(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def catalog(database: Path) -> Iterator[Catalog]:
-    engine = create_catalog_engine(f"sqlite:///{database}")
-    migrate(engine)
+    engine = migrated_catalog(database)
     yield Catalog(engine)
     engine.dispose()
 

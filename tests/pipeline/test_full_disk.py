@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 from include.catalog.catalog import Catalog
-from include.catalog.engine import create_catalog_engine
-from include.catalog.migrate import migrate
 from include.catalog.records import Outcome
 from include.imaging import ProxyOptions
 from include.pipeline.proxies import NotEnoughDisk, ProxyStage
 from include.pipeline.settings import load_settings
 from include.storage.errors import StorageUnavailable
 from tests.catalog.making import PROXY, image, listed, plan
+from tests.catalog.migrated import migrated_catalog
 from tests.imaging.disks import grow, small_disk
 from tests.imaging.pictures import photo, saved
 
@@ -40,8 +39,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def catalog(tmp_path: Path, clock: Clock) -> Iterator[Catalog]:
-    engine = create_catalog_engine(f"sqlite:///{tmp_path / 'catalog.db'}")
-    migrate(engine)
+    engine = migrated_catalog(tmp_path / "catalog.db")
     yield Catalog(engine, clock)
     engine.dispose()
 

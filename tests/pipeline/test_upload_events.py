@@ -14,8 +14,6 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from include.catalog.catalog import Catalog
-from include.catalog.engine import create_catalog_engine
-from include.catalog.migrate import migrate
 from include.catalog.records import Selection, Stage
 from include.pipeline.ingest import Registrar
 from include.pipeline.params import parse_params
@@ -24,6 +22,7 @@ from include.pipeline.settings import load_settings
 from include.pipeline.upload_events import EventCounts, MessageReader
 from include.storage.errors import StorageUnavailable
 from include.storage.events import Created, UnknownMessage, created_objects
+from tests.catalog.migrated import migrated_catalog
 from tests.dags.conftest import photograph
 
 ACCOUNT = "123456789012"
@@ -104,8 +103,7 @@ def uploads(moto: str, tmp_path: Path) -> Iterator[Uploads]:
             Bucket=bucket,
             NotificationConfiguration={"QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]},
         )
-    engine = create_catalog_engine(f"sqlite:///{tmp_path / 'catalog.db'}")
-    migrate(engine)
+    engine = migrated_catalog(tmp_path / "catalog.db")
     picture = photograph(tmp_path / "picture.jpg", 1200, 1000)
     yield Uploads(Catalog(engine), s3, sqs, queue, dead, picture)
     engine.dispose()

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from include.catalog.catalog import Catalog
-from include.catalog.engine import create_catalog_engine
-from include.catalog.migrate import migrate
 from include.local.registration import register_folders
 from include.local.seaweedfs import SeaweedFS
+from tests.catalog.migrated import migrated_catalog
 from tests.dags.conftest import photograph
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,8 +58,7 @@ def test_it_makes_proxies_from_another_working_directory(
         folder.mkdir(parents=True)
     photograph(pictures / "a.jpg", 1300, 1000)
     (home / "dags" / "foreign.py").write_text(readme_dag())
-    engine = create_catalog_engine(f"sqlite:///{tmp_path / 'catalog.db'}")
-    migrate(engine)
+    engine = migrated_catalog(tmp_path / "catalog.db")
     catalog = Catalog(engine)
     register_folders(catalog, [pictures], datetime.now(UTC))
     aws = {

@@ -17,14 +17,13 @@ from typing import Any
 import pytest
 
 from include.catalog.catalog import Catalog
-from include.catalog.engine import create_catalog_engine
-from include.catalog.migrate import migrate
 from include.catalog.records import WorkKey
 from include.local.seaweedfs import SeaweedFS
 from include.pipeline.params import PipelineParams
 from include.pipeline.plan import work_key
 from include.pipeline.settings import Settings
 from tests.catalog.making import image
+from tests.catalog.migrated import migrated_catalog
 
 DAG_ID = "image_proxy_pipeline"
 ROOT = "/image-proxy"
@@ -113,8 +112,7 @@ def booted_web(
 ) -> Iterator[tuple[Web, dict[str, str]]]:
     """One boot (20 s) for all modules, and its environment."""
     folder = tmp_path_factory.mktemp("web")
-    engine = create_catalog_engine(f"sqlite:///{folder / 'catalog.db'}")
-    migrate(engine)
+    engine = migrated_catalog(folder / "catalog.db")
     if BUCKET not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
         s3.create_bucket(Bucket=BUCKET)
     environment = _environment(folder, seaweedfs)
