@@ -58,7 +58,8 @@ WAYS = {"LocalExecutor": through_local_executor, "two Celery workers": through_c
 HOW_TO_READ = """
 Ratios are against the core on the same cores: *around it*, right before and right after; *in its pauses*, while every
 {pause:.0f} s all of the run's processes stand still and the core takes {images} of the same files a core. Seconds of a
-run are without its pauses. *With previews*: against a core that makes them, too.""".lstrip()
+run are without its pauses. *There, with previews*: divided by what the core that makes them, too, has of the core right
+before it (the last two).""".lstrip()
 TITLES = {
     "apart": "Apart: workers on {workers} of {all} cores, S3 server, databases and the rest of Airflow on the others",
     "shared": "Shared: everything on the same {all} cores",
@@ -203,8 +204,8 @@ def _section(measured: Measured) -> Iterator[str]:
             yield f"| {task.task_id} | {task.instances} | {task.first_start:.1f} | {task.last_end:.1f} |"
 
 
-def _row(name: str, work: Work, core_rate: float, in_pauses: str = "|") -> str:
-    return f"| {name} | {work.rate:.1f} | {work.rate / core_rate:.2f} | {in_pauses} | {work.seconds:.1f} |"
+def _row(name: str, work: Work, core_rate: float, more_cells: str = "|") -> str:
+    return f"| {name} | {work.rate:.1f} | {work.rate / core_rate:.2f} | {more_cells} | {work.seconds:.1f} |"
 
 
 def _cpu(work: Work) -> Iterator[str]:

@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     table = Table("estimate", "value", box=None)
     for name, value in (
         ("proxies an hour (cores)", f"{found.proxies_per_hour:,.0f}"),
+        ("core-hours of proxies", f"{found.core_hours:,.0f}"),
         ("batches' images an hour (scheduler)", f"{found.scheduler_per_hour:,.0f}"),
         ("answers an hour (requests in flight)", _rate(found.answers_per_hour)),
         ("answers an hour (quota of requests)", _rate(found.requests_quota_per_hour)),

@@ -21,7 +21,7 @@ from include.pipeline.plan import (
 from include.savings import storage_price
 
 # What a worker's cores make of the bare core's rate while a task works, with S3 server, databases and the rest of
-# Airflow on other cores: Celery's, apart, in benchmarks/results/pipeline_rate.md.
+# Airflow on other cores: Celery's, apart, against the core around it, in benchmarks/results/pipeline_rate.md.
 DAG_EFFICIENCY = 0.88
 # Of a run: tasks that come one after another before its first image and behind its last (the same page).
 RUN_SECONDS = 6.0
@@ -66,6 +66,7 @@ class Capacity:
     """
 
     proxies_per_hour: float
+    core_hours: float  # all cores of all workers, as long as proxies alone take
     scheduler_per_hour: float
     answers_per_hour: float
     requests_quota_per_hour: float
@@ -108,6 +109,7 @@ def capacity_of(archive: Archive) -> Capacity:
     preview_bytes = float(archive.images * PREVIEW_BYTES)
     return Capacity(
         proxies_per_hour=rates["cores"],
+        core_hours=archive.images / rates["cores"] * archive.workers * archive.cores_per_worker,
         scheduler_per_hour=rates["scheduler"],
         answers_per_hour=rates["requests in flight"],
         requests_quota_per_hour=rates["requests a minute"],

@@ -14,7 +14,7 @@ from image_proxy.assets import IMAGE_CATALOG
 from image_proxy.operators import CatalogOperator
 from include.pipeline.ingest_params import INGEST_SCHEMAS, IngestParams, parse_ingest_params
 from include.pipeline.params import InvalidParams
-from include.pipeline.settings import Settings, SettingsError, load_settings
+from include.pipeline.settings import Settings, usable_settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -31,23 +31,16 @@ def ingest_params() -> dict[str, Param]:
 def ingest_schedule() -> str | None:
     """Return when sources are looked through; None where none is set, so that no run starts in vain.
 
-    A wrong setting does not keep the DAG from being parsed: a run by hand says what is wrong.
+    A wrong setting stops neither this nor the queue: the runs' first task refuses it by name.
     """
-    settings = _settings_for_parsing()
-    return settings.ingest_schedule if settings and settings.ingest_sources else None
+    settings = usable_settings()
+    return settings.ingest_schedule if settings.ingest_sources else None
 
 
 def upload_queue() -> Settings | None:
     """Return the settings when a queue is set that an asset watcher can listen to."""
-    settings = _settings_for_parsing()
-    return settings if settings and settings.ingest_queue_url else None
-
-
-def _settings_for_parsing() -> Settings | None:
-    try:
-        return load_settings()
-    except SettingsError:
-        return None
+    settings = usable_settings()
+    return settings if settings.ingest_queue_url else None
 
 
 class _IngestOperator(CatalogOperator):

@@ -14,7 +14,8 @@ from include.catalog.migrate import migrate
 
 def migrated_catalog(path: Path) -> Engine:
     """Return an engine of a new file at ``path``, as migrating it would leave it: a copy of one that was migrated."""
-    path.write_bytes(_migrated())
+    with path.open("xb") as file:
+        file.write(_migrated())
     return create_catalog_engine(f"sqlite:///{path}")
 
 

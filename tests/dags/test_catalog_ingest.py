@@ -9,6 +9,7 @@ import pytest
 from tests.dags.conftest import Deployment, photograph
 from tests.dags.running import dags_of, load_dag, run_dag, states_of
 from tests.dags.test_integrity import HEAVY, modules_after
+from tests.dags.test_parsing import DAGS
 
 EVENTS_QUEUE = "http://127.0.0.1:1/123456789012/uploads"
 
@@ -72,11 +73,15 @@ def test_the_watcher_exists_only_where_a_queue_is_set(airflow_database: None, mo
     assert (arguments["sqs_queue"], arguments["delete_message_on_reception"]) == (EVENTS_QUEUE, False)
 
 
-def test_a_wrong_setting_keeps_no_dag_from_being_parsed(
+def test_a_wrong_setting_keeps_no_dag_from_being_parsed_and_no_schedule_from_running(
     airflow_database: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("IMAGE_PROXY_INGEST_SOURCES", "s3://originals/")
+    monkeypatch.setenv("IMAGE_PROXY_INGEST_QUEUE_URL", EVENTS_QUEUE)
     monkeypatch.setenv("IMAGE_PROXY_INGEST_HEADER_BYTES", "few")
-    assert set(dags_of("catalog_ingest")) == {"catalog_ingest"}
+    found = {name: dags_of(name) for name in DAGS}
+    assert {name: set(dags) for name, dags in found.items()} == {name: {name} for name in DAGS}
+    assert found["catalog_ingest"]["catalog_ingest"].schedule == "*/10 * * * *"
 
 
 @pytest.mark.parametrize("module", ["catalog_ingest", "catalog_ingest_events"])

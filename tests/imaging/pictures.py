@@ -47,8 +47,9 @@ def stored(upright: Image.Image, orientation: int) -> Image.Image:
 
 
 def noise(width: int, height: int, sigma: float) -> Image.Image:
-    """Grey noise, other than any before it; made once for each size, as it takes longer than all else of a picture."""
-    return ImageChops.offset(_noise(width, height, sigma), next(_SHIFTS))
+    """Grey noise, other than the last ``width * height`` of its size: made once, as that takes long, and shifted."""
+    down, right = divmod(next(_SHIFTS), width)
+    return ImageChops.offset(_noise(width, height, sigma), right, down % height)
 
 
 @lru_cache(maxsize=8)

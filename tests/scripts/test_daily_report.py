@@ -9,22 +9,19 @@ from pathlib import Path
 import pytest
 
 from include.catalog.catalog import Catalog
-from include.catalog.engine import create_catalog_engine
-from include.catalog.migrate import migrate
 from scripts.daily_report import main
 from tests.catalog.conftest import Clock
 from tests.catalog.making import add, process
+from tests.catalog.migrated import migrated_catalog
 
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    url = f"sqlite:///{tmp_path / 'catalog.db'}"
-    engine = create_catalog_engine(url)
-    migrate(engine)
+    engine = migrated_catalog(tmp_path / "catalog.db")
     catalog = Catalog(engine, clock=Clock(datetime(2026, 11, 5, 12, tzinfo=UTC)))
     process(catalog, "run", *add(catalog, 2))
     engine.dispose()
-    return url
+    return str(engine.url)
 
 
 def test_json_has_every_day_asked_for(url: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,7 +102,7 @@ class Web:
 def web(booted_web: tuple[Web, dict[str, str]]) -> Iterator[Web]:
     """The application, in the environment it needs: taken back after each module, as other tests read settings too."""
     web, environment = booted_web
-    with _set(environment):
+    with _in(environment):
         yield web
 
 
@@ -117,18 +117,18 @@ def booted_web(
         s3.create_bucket(Bucket=BUCKET)
     environment = _environment(folder, seaweedfs)
     with ExitStack() as served:
-        with _set(environment):
+        with _in(environment):
             for command in (["db", "migrate"], ["dags", "reserialize"]):
                 subprocess.run([sys.executable, "-m", "airflow", *command], check=True, capture_output=True)
             web = served.enter_context(_serve(engine, s3))
         yield web, environment
-        with _set(environment):
+        with _in(environment):
             served.close()
     engine.dispose()
 
 
 @contextmanager
-def _set(environment: dict[str, str]) -> Iterator[None]:
+def _in(environment: dict[str, str]) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
