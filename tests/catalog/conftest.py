@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,7 @@ from sqlalchemy import URL, Engine, make_url, text
 from include.catalog.catalog import Catalog
 from include.catalog.engine import create_catalog_engine
 from include.catalog.migrate import migrate
+from tests.catalog.migrated import migrated_catalog
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -41,11 +41,16 @@ class Databases:
         self._folder = folder
         self._server: PostgresServer | None = None
         self._numbers = itertools.count()
-        self._templates: set[str] = set()
+        self._template_made = False
 
     def new(self, kind: str, *, migrated: bool) -> URL:
         name = f"test_{next(self._numbers)}"
-        return self._create(kind, name, self._template(kind) if migrated else None)
+        if kind == "sqlite":
+            path = self._folder / f"{name}.db"
+            if migrated:
+                migrated_catalog(path).dispose()
+            return make_url(f"sqlite:///{path}")
+        return self._create(name, self._template() if migrated else "template1")
 
     def drop(self, url: URL) -> None:
         """A database no longer needed; on PostgreSQL its pages would be written out at the server's end."""
@@ -56,22 +61,17 @@ class Databases:
         if self._server is not None:
             self._server.stop()
 
-    def _template(self, kind: str) -> str:
+    def _template(self) -> str:
         name = "template_migrated"
-        if kind not in self._templates:
-            engine = create_catalog_engine(self._create(kind, name, None))
+        if not self._template_made:
+            engine = create_catalog_engine(self._create(name, "template1"))
             migrate(engine)
             engine.dispose()
-            self._templates.add(kind)
+            self._template_made = True
         return name
 
-    def _create(self, kind: str, name: str, template: str | None) -> URL:
-        if kind == "sqlite":
-            path = self._folder / f"{name}.db"
-            if template:
-                shutil.copy(self._folder / f"{template}.db", path)
-            return make_url(f"sqlite:///{path}")
-        self._as_admin(f"CREATE DATABASE {name} TEMPLATE {template or 'template1'}")
+    def _create(self, name: str, template: str) -> URL:
+        self._as_admin(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self._postgres().set(database=name)
 
     def _postgres(self) -> URL:

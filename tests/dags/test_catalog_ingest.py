@@ -56,6 +56,14 @@ def test_a_person_is_told_what_to_type(
     assert said in " ".join((shown.out + shown.err).split())
 
 
+def test_a_wrong_setting_is_refused_by_name(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("IMAGE_PROXY_INGEST_HEADER_BYTES", "few")
+    assert ingest(sources=[str(deployment.pictures)])["run"] == "failed"
+    assert "IMAGE_PROXY_INGEST_HEADER_BYTES: Input should be" in "".join(capfd.readouterr())
+
+
 def test_it_is_scheduled_only_where_sources_are_set(airflow_database: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_dag("catalog_ingest").schedule is None
     monkeypatch.setenv("IMAGE_PROXY_INGEST_SOURCES", "s3://originals/")

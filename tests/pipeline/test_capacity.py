@@ -31,6 +31,7 @@ def test_the_slowest_part_decides_and_turning_it_helps() -> None:
 def test_more_workers_make_more_proxies_and_cost_nothing_more_at_nova() -> None:
     one, four = capacity_of(ARCHIVE), capacity_of(replace(ARCHIVE, workers=4))
     assert 3 < four.proxies_per_hour / one.proxies_per_hour < 4, "less than four: tasks that come one after another"
+    assert 1 < four.core_hours / one.core_hours < 4 / 3, "more cores are idle meanwhile"
     assert (four.cost_usd, four.s3_usd) == (one.cost_usd, one.s3_usd)
 
 
